@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 #: The sides of a box, in pixels.
 SIDES = ("left", "top", "right", "bottom")
+
+#: Pixels by which a box may end outside of its image, as tools round; it is cut there.
+ROUNDED = 1.0
+
+Sides = tuple[float, float, float, float]
+
+
+def cut_box(sides: Sequence[float], height: float, width: float) -> Sides | None:
+    """Return a box cut at the borders of its image, or None if it is not inside of it, but for rounding."""
+    left, top, right, bottom = sides
+    cut = max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height)
+    beyond = max(-left, -top, right - width, bottom - height)
+    return cut if beyond <= ROUNDED and cut[0] < cut[2] and cut[1] < cut[3] else None
 
 
 def number_of(row: Mapping[str, Any], key: str, where: str) -> float:

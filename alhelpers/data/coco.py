@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from alhelpers.data.box_rows import Sides, cut_box
 from alhelpers.data.masks import check_segmentation
 from alhelpers.data.object_files import ObjectFiles
-from alhelpers.data.objects import ROUNDED, Objects
+from alhelpers.data.objects import Objects
 
 
 class CocoDataset(ObjectFiles):
@@ -243,7 +244,7 @@ def _segmentation(entry: dict[str, Any], image: dict[str, Any], path: Path) -> A
     return found
 
 
-def _sides(entry: dict[str, Any], image: dict[str, Any], path: Path) -> tuple[float, float, float, float]:
+def _sides(entry: dict[str, Any], image: dict[str, Any], path: Path) -> Sides:
     """Return left, top, right and bottom of an annotation's box."""
     box = entry["bbox"]
     numbers = [
@@ -258,9 +259,8 @@ def _sides(entry: dict[str, Any], image: dict[str, Any], path: Path) -> tuple[fl
     else:
         left, top, right, bottom = box[0], box[1], box[0] + box[2], box[1] + box[3]
         width, height = image["width"], image["height"]
-        beyond = max(-left, -top, right - width, bottom - height)
-        cut = max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height)
-        if beyond <= ROUNDED and cut[0] < cut[2] and cut[1] < cut[3]:
+        cut = cut_box((left, top, right, bottom), height, width)
+        if cut is not None:
             return cut
         wrong = f"is not inside of its image {image['file_name']!r}, {width} wide and {height} high"
     raise ValueError(

@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from alhelpers.data.box_rows import ROUNDED
 from alhelpers.data.images import size_pair
 from alhelpers.data.polygons import fill_polygon
 
 # Bits of a run length in one character of its text, the character of 0, and the bits for "more follow" and the sign.
 _BITS, _ZERO, _MORE, _SIGN = 5, 48, 0x20, 0x10
-
-# Pixels by which a polygon may reach beyond its image, as tools round; it is cut there.
-_ROUNDED = 1.0
 
 
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:
@@ -129,7 +127,7 @@ def _check_polygon(polygon: Any, height: int, width: int) -> None:
     if not all(isinstance(value, int | float) and math.isfinite(value) for value in polygon):
         raise ValueError("has a polygon with a value that is not a finite number")
     beyond = max(-min(polygon), max(polygon[::2]) - width, max(polygon[1::2]) - height)
-    if beyond > _ROUNDED:
+    if beyond > ROUNDED:
         raise ValueError(
             f"has a polygon that reaches {beyond:g} pixels beyond its image, {width} wide and {height} high"
         )

@@ -14,9 +14,6 @@ from alhelpers.data.masks import check_segmentation, decode_mask, encode_mask, r
 #: The value of a map's pixels that are not counted: those of crowds.
 UNCOUNTED = 255
 
-#: Pixels by which a box may end outside of its image, as tools round; it is cut there.
-ROUNDED = 1.0
-
 
 @dataclass(frozen=True)
 class Objects:

@@ -9,6 +9,7 @@ from typing import Any
 import dtlpy as dl
 import numpy as np
 
+from alhelpers.data.box_rows import SIDES
 from alhelpers.data.masks import resize_mask
 from alhelpers.dataloop.images import Picture
 from alhelpers.dataloop.reading import kind_of
@@ -38,9 +39,7 @@ def to_boxes(predictions: Any, pictures: Sequence[Picture], model: dl.Model) -> 
         for box in record["detections"] or []:
             left, top, wide, high = (box[side] for side in _PLACE)
             sides = left * scale[0], top * scale[1], (left + wide) * scale[0], (top + high) * scale[1]
-            definition = dl.Box(
-                label=box["class_name"], **dict(zip(("left", "top", "right", "bottom"), sides, strict=True))
-            )
+            definition = dl.Box(label=box["class_name"], **dict(zip(SIDES, sides, strict=True)))
             fields = {name: value for name, value in _finite(box).items() if name not in _OWN}
             fields |= {"class_names": list(predictions.class_names)}
             _add(collection, definition, box["confidence"], model, fields)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dtlpy as dl
 import numpy as np
 
+from alhelpers.data.box_rows import SIDES
 from alhelpers.dataloop.whole_images import OBJECTS, fields_of, note_of, path_of
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def confidence_of(metadata: Mapping[str, Any]) -> Any:
 
 def sides_of(annotation: dl.Annotation) -> dict[str, float]:
     """Return ``left``, ``top``, ``right`` and ``bottom`` of a box; nothing of another annotation."""
-    sides = ("left", "top", "right", "bottom") if annotation.type == "box" else ()
+    sides = SIDES if annotation.type == "box" else ()
     return {side: float(getattr(annotation, side)) for side in sides}  # the SDK has numbers of numpy
 
 

@@ -13,6 +13,7 @@ import dtlpy as dl
 import numpy as np
 from PIL import Image
 
+from alhelpers.data.box_rows import SIDES, Sides, cut_box
 from alhelpers.data.masks import decode_mask, encode_mask
 from alhelpers.data.objects import Objects
 from alhelpers.dataloop import reading
@@ -27,11 +28,7 @@ FORMS = {"class": ("class",), "box": ("box",), "binary": ("binary", "segment")}
 #: The class of a mask's pixels in which there is no object; it has no annotation.
 BACKGROUND = "background"
 
-# Pixels by which a box may end outside of its image, as tools round; it is cut there.
-_ROUNDED = 1.0
-
 Size = tuple[int, int]  # height and width in pixels
-Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 
 def object_names(names: Sequence[str], task: str) -> list[str]:
@@ -113,7 +110,7 @@ def objects_of(
     ):
         found[annotation.item_id].append(annotation)
     wrong: dict[str, str] = {}
-    read: dict[str, list[tuple[int, Box, Any]]] = {}
+    read: dict[str, list[tuple[int, Sides, Any]]] = {}
     for item, size in zip(items, sizes, strict=True):
         try:
             read[item.id] = _objects(found[item.id], size, places, item)
@@ -139,7 +136,7 @@ def objects_of(
 
 def _objects(
     annotations: Sequence[dl.Annotation], size: Size | None, places: Mapping[str, int], item: dl.Item
-) -> list[tuple[int, Box, Any]]:
+) -> list[tuple[int, Sides, Any]]:
     """Return the class, the box and the mask of each object of an item; of masks, the later ones are in front."""
     objects = []
     for annotation in sorted(annotations, key=lambda each: (each.created_at or "", each.id)):
@@ -165,14 +162,14 @@ def _check_label(label: str, places: Mapping[str, int], what: str) -> None:
         )
 
 
-def _box(annotation: dl.Annotation, size: Size, where: str) -> tuple[Box, None]:
+def _box(annotation: dl.Annotation, size: Size, where: str) -> tuple[Sides, None]:
     if annotation.angle:
         raise ValueError(f"{where} is turned by {annotation.angle:g} degrees: draw it upright, or remove it")
     sides = reading.sides_of(annotation)
-    return checked_box([sides[side] for side in ("left", "top", "right", "bottom")], size, where), None
+    return checked_box([sides[side] for side in SIDES], size, where), None
 
 
-def _mask(annotation: dl.Annotation, size: Size, where: str) -> tuple[Box, Any]:
+def _mask(annotation: dl.Annotation, size: Size, where: str) -> tuple[Sides, Any]:
     mask = mask_of(annotation, size, where)
     return _extent(mask, where), encode_mask(mask)
 
@@ -197,7 +194,7 @@ def mask_of(annotation: dl.Annotation, size: Size | None, where: str) -> np.ndar
 _READERS = {"box": _box, "binary": _mask, "segment": _mask}
 
 
-def checked_box(box: Sequence[float], size: Size | None, where: str) -> Box:
+def checked_box(box: Sequence[float], size: Size | None, where: str) -> Sides:
     """Return a box cut at the sides of an image; raise unless it has an area and is inside of it, but for rounding."""
     try:
         left, top, right, bottom = (float(side) for side in box)
@@ -209,9 +206,8 @@ def checked_box(box: Sequence[float], size: Size | None, where: str) -> Box:
         wrong = "has no area"
     else:
         height, width = size or (math.inf, math.inf)
-        cut = max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height)
-        beyond = max(-left, -top, right - width, bottom - height)
-        if beyond <= _ROUNDED and cut[0] < cut[2] and cut[1] < cut[3]:
+        cut = cut_box((left, top, right, bottom), height, width)
+        if cut is not None:
             return cut
         wrong = f"is not inside of the image, {width} wide and {height} high"
     shown = [side.item() if isinstance(side, np.generic) else side for side in box]
@@ -242,7 +238,7 @@ def check_mask_size(found: Sequence[int], size: Size | None, where: str) -> None
         )
 
 
-def _extent(mask: np.ndarray, where: str) -> Box:
+def _extent(mask: np.ndarray, where: str) -> Sides:
     """Return the box around a mask."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):

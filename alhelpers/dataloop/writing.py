@@ -9,11 +9,11 @@ from typing import Any, Literal
 import dtlpy as dl
 import numpy as np
 
+from alhelpers.data.box_rows import SIDES
 from alhelpers.dataloop import reading, truth
 from alhelpers.dataloop.item_metadata import is_marked_empty, mark_empty, size_of
 
 _PARALLEL = 8
-_SIDES = ("left", "top", "right", "bottom")
 
 
 def write_labels(
@@ -118,7 +118,7 @@ def _class(given: Any, item: dl.Item) -> tuple[str]:
 
 
 def _box(given: Any, item: dl.Item) -> tuple[str, tuple[float, ...]]:
-    box = _part(given, _SIDES, item, "detection")
+    box = _part(given, SIDES, item, "detection")
     where = f"the box {given['label']!r} of item {item.filename!r}"
     return given["label"], truth.checked_box(box, size_of(item), where)
 
@@ -154,7 +154,7 @@ def _there(annotation: dl.Annotation, item: dl.Item) -> Any:
     if annotation.type == "class":
         return (annotation.label,)
     if annotation.type == "box":
-        return annotation.label, tuple(float(reading.sides_of(annotation)[side]) for side in _SIDES)
+        return annotation.label, tuple(float(reading.sides_of(annotation)[side]) for side in SIDES)
     where = f"binary {annotation.id} of item {item.filename!r}"
     mask = truth.read_mask(annotation.coordinates, size_of(item), where)
     return annotation.label, (mask.shape, np.packbits(mask).tobytes())
@@ -169,7 +169,7 @@ def _definition(kind: str, label: Any) -> Any:
     if kind == "class":
         return dl.Classification(label=label[0])
     if kind == "box":
-        return dl.Box(label=label[0], **dict(zip(_SIDES, label[1], strict=True)))
+        return dl.Box(label=label[0], **dict(zip(SIDES, label[1], strict=True)))
     shape, bits = label[1]
     mask = np.unpackbits(np.frombuffer(bits, np.uint8), count=shape[0] * shape[1]).reshape(shape)
     return dl.Segmentation(label=label[0], geo=mask)

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from alhelpers import records, scores
+from alhelpers.data.box_rows import SIDES
 from alhelpers.learners.predictions import check_members
 from alhelpers.uncertainty import BoxSamples, merge_boxes
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_SIDES = ("left", "top", "right", "bottom")
 
 
 class _Pass(NamedTuple):
@@ -212,7 +211,7 @@ class BoxPredictions:
                 "image_id": ids[owner],
                 "label": self.class_names[label],
                 "score": score,
-                **dict(zip(_SIDES, box, strict=True)),
+                **dict(zip(SIDES, box, strict=True)),
             }
             for owner, label, score, box in zip(
                 owners, self.labels.tolist(), self.scores.tolist(), self.boxes.tolist(), strict=True

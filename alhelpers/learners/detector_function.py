@@ -9,10 +9,9 @@ from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
-from alhelpers.data.box_rows import SIDES, number_of, sides_of
-from alhelpers.data.objects import ROUNDED
+from alhelpers.data.box_rows import SIDES, cut_box, number_of, sides_of
 from alhelpers.learners.box_predictions import BoxPredictions
-from alhelpers.learners.predictions import checked_names, listed_names
+from alhelpers.learners.predictions import check_request, checked_names, listed_names
 from alhelpers.protocols import Dataset, History, Progress, Task
 from alhelpers.uncertainty._torch import derived_seed, is_count
 
@@ -101,10 +100,7 @@ class DetectorFunction:
             If the data set is empty or has other class names, passes is not valid, the function has no ``seed`` for
             them, or its boxes are not valid; the message names the image.
         """
-        if not len(dataset):
-            raise ValueError("the data set is empty: there is nothing to predict")
-        if not is_count(passes, 0) or passes == 1:
-            raise ValueError(f"passes is {passes!r}: it must be 0, or a whole number of at least 2")
+        check_request(dataset, passes)
         if passes and not self._has_seed:
             raise ValueError(
                 f"passes is {passes}, but the function has no parameter seed, so that each call returns the same: pass"
@@ -255,13 +251,11 @@ def _image_size(inputs: Any) -> tuple[int, int] | None:
 
 def _cut(boxes: np.ndarray, size: tuple[int, int], identity: Any) -> np.ndarray:
     """Return boxes that end inside of their image, or raise a ValueError that names the first that is not of it."""
-    height, width = size
-    cut = boxes.clip(0, np.array([width, height, width, height], dtype=boxes.dtype))
-    right = (np.abs(cut - boxes) <= ROUNDED).all(1) & (cut[:, :2] < cut[:, 2:]).all(1)
-    if not right.all():
-        row = int(np.argmin(right))
+    cut = [cut_box(box, *size) for box in boxes.tolist()]
+    if None in cut:
+        row, (height, width) = cut.index(None), size
         raise ValueError(
             f"box {row} of image {identity} is {boxes[row].tolist()}, and not inside of its image, {width} wide and"
             f" {height} high: return boxes in pixels of the inputs, cut at their borders"
         )
-    return cut
+    return np.array(cut, dtype=boxes.dtype).reshape(-1, 4)

@@ -15,7 +15,7 @@ from torch import nn
 from alhelpers.data.arrays import to_planes
 from alhelpers.learners._scene_augmentation import Moved, Moves
 from alhelpers.learners._torch_passes import Preprocessed
-from alhelpers.learners.predictions import checked_names, listed_names
+from alhelpers.learners.predictions import check_request, checked_names, listed_names
 from alhelpers.learners.weights import WithWeights
 from alhelpers.protocols import Dataset, History, Progress, Task
 from alhelpers.training import Loss, as_tensors, floating_type, train
@@ -152,10 +152,7 @@ class GridLearner(WithWeights):
 
     def _parts(self, dataset: Dataset, passes: int) -> Iterator[tuple[int, torch.Tensor]]:
         """Check a data set to predict on, and read its images in parts, each with its first row."""
-        if not len(dataset):
-            raise ValueError("the data set is empty: there is nothing to predict")
-        if not is_count(passes, 0) or passes == 1:
-            raise ValueError(f"passes is {passes!r}: it must be 0, or a whole number of at least 2")
+        check_request(dataset, passes)
         planes = self._planes(dataset)
         size, few = self._options["prediction_batch_size"], planes.inputs(np.arange(1))
         if passes:

@@ -11,6 +11,7 @@ import numpy as np
 
 from alhelpers import records
 from alhelpers.protocols import Dataset
+from alhelpers.uncertainty._torch import is_count
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -129,6 +130,14 @@ def checked_names(fitted: tuple[str, ...] | None, dataset: Dataset) -> tuple[str
             f" {', '.join(fitted)}: use the same names in the same order"
         )
     return names
+
+
+def check_request(dataset: Dataset, passes: int) -> None:
+    """Raise a ValueError unless there is something to predict, and passes are none or at least two."""
+    if not len(dataset):
+        raise ValueError("the data set is empty: there is nothing to predict")
+    if not is_count(passes, 0) or passes == 1:
+        raise ValueError(f"passes is {passes!r}: it must be 0, or a whole number of at least 2")
 
 
 def check_members(predictions: Sequence[Any]) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from alhelpers.data.labels import indices_of, warn_of_missing_classes
 from alhelpers.learners._torch_passes import Called, Preprocess, Preprocessed, batches_of, cut, run
-from alhelpers.learners.predictions import Predictions, checked_names
+from alhelpers.learners.predictions import Predictions, check_request, checked_names
 from alhelpers.learners.weights import WithWeights
 from alhelpers.protocols import Dataset, History, Progress
 from alhelpers.training import Augmentation, Loss, as_tensors, floating_type, row_bytes, train
@@ -29,7 +29,6 @@ from alhelpers.uncertainty._torch import (
     derived_seed,
     device_of,
     first_not_finite,
-    is_count,
 )
 
 # Bytes of inputs that a prediction reads at once.
@@ -164,10 +163,7 @@ class TorchLearner(WithWeights):
             If the data set is empty or has other classes or another number of them than the network has outputs, passes
             is not valid, an output is not finite, or there is no embedding.
         """
-        if not len(dataset):
-            raise ValueError("the data set is empty: there is nothing to predict")
-        if not is_count(passes, 0) or passes == 1:
-            raise ValueError(f"passes is {passes!r}: it must be 0, or a whole number of at least 2")
+        check_request(dataset, passes)
         names = checked_names(self._class_names, dataset)
         dataset = self._prepared(dataset)
         network, parts = self._called(dataset), []

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
+from alhelpers.data.box_rows import SIDES
 from alhelpers.notebook.plots.style import (
     COLOURS,
     WIDEST,
@@ -18,8 +19,6 @@ from alhelpers.notebook.plots.style import (
     same_length,
     styled,
 )
-
-_SIDES = ("left", "top", "right", "bottom")
 
 
 @styled
@@ -117,5 +116,5 @@ def _name(axis: Axes, box: Mapping[str, Any], colour: str, *, at_the_right: bool
 
 def _sides(box: Mapping[str, Any]) -> tuple[float, float, float, float]:
     """Return the sides in the coordinates of an axis, where the first pixel begins at -0.5."""
-    left, top, right, bottom = (float(box[side]) - 0.5 for side in _SIDES)
+    left, top, right, bottom = (float(box[side]) - 0.5 for side in SIDES)
     return left, top, right, bottom
