@@ -174,7 +174,7 @@ def _description(parts: Sequence[dict[str, Any]]) -> str | None:
 
 
 def named_texts(pairs: Sequence[str]) -> dict[str, str]:
-    """Parse the options ``NAME=VALUE`` of a command line; a ValueError names one that is none, or is given twice."""
+    """Parse the options ``NAME=VALUE`` of a command line; a ValueError names one of another form, or given twice."""
     texts: dict[str, str] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from alhelpers.data.object_set import ObjectSet
 
-#: The key of an item's user metadata that says that there is no object in the image.
+#: The key in an item's user metadata that marks an image without objects.
 NO_OBJECTS = "no_objects"
 
 

@@ -234,7 +234,7 @@ class Objects:
         return found
 
     def maps(self, ids: Sequence[Any]) -> list[np.ndarray]:
-        """Return a map of classes of each image, (H, W) uint8: 0 is no object, and 255 a crowd.
+        """Return a map of classes of each image, (H, W) uint8: 0 stands for no object, 255 for a crowd.
 
         Objects cover crowds, and those that come later cover the earlier ones.
         """

@@ -89,7 +89,7 @@ def scenes(
     sides : (float, float)
         The least and the largest longer side of an object, in shares of ``size``; it has at least 3 pixels.
     clutter : float
-        How many strokes and blobs that are no objects a scene has on average.
+        The mean number of strokes and blobs in a scene that do not belong to an object.
     overlap : float
         The share of objects that may be put over others; the boxes of the rest keep apart, where there is room.
     occlusion : float
@@ -193,7 +193,7 @@ def _weights(frequencies: Mapping[str, float] | None, class_names: Sequence[str]
     unknown = [name for name in given if name not in class_names]
     if unknown:
         raise ValueError(
-            f"frequencies name {unknown[0]!r}, which is no class: choose of {', '.join(class_names)}"
+            f"frequencies name {unknown[0]!r}, which is no class: choose among {', '.join(class_names)}"
         )
     numbers = [given.get(name, 1.0) for name in class_names]
     weights = np.array([number if _is_number(number) else np.nan for number in numbers], dtype=float)
@@ -295,7 +295,7 @@ def _clutter(draw: np.random.Generator, look: _Look) -> np.ndarray:
     middle = draw.uniform(0, side, 2)
     reach = 3 * draw.uniform(*look.sides)
     if draw.uniform() < 0.5:
-        # one wave, which is no stroke of a digit
+        # one wave, so that it looks unlike a stroke of a digit
         along = np.linspace(-1, 1, 24)
         across = draw.uniform(0.2, 0.5) * np.sin(np.pi * draw.uniform(1, 2) * along + draw.uniform(0, 6))
         turn = draw.uniform(0, np.pi)

@@ -60,7 +60,7 @@ def read_dataset(
         overlap, the one that was made last is in front.
     class_names : sequence of str, optional
         The classes in their order, such as ``model.labels``. The default is the dataset's labels. Those of a
-        segmentation begin with "background", which is no label.
+        segmentation begin with "background", which has no annotation.
     progress : callable, optional
         Called with the number of files that are there, and of all.
 
