@@ -1,0 +1,71 @@
+"""Write docs/speed.md: what the benchmarks measured, beside the limits.
+
+    ./run bench && python docs/write_speed.py
+
+It reads ``output/benchmarks``; the limits and floors are those of ``tests/benchmarks``.
+"""
+
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PAGE = Path(__file__).with_name("speed.md")
+
+HEAD = """# How fast it is
+
+This page is generated: `./run bench && python docs/write_speed.py` measures everything below, and writes it anew.
+
+Ratios are to the named peer in the same process or the same run, in turn with it; times are medians. The floor is what
+nothing could be faster than on this machine, such as reading the numbers once or a convolution alone; a share of 100 %
+would reach it. Measured at commit {commit}, on {cores} cores ({processor}), Python {python}.
+"""
+
+
+def page(folder: Path) -> str:
+    """Return the page of a folder of measurements."""
+    sections = [_section(path) for path in sorted(folder.glob("*.json"))]
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    head = HEAD.format(
+        commit=commit, cores=os.cpu_count(), processor=_processor(), python=platform.python_version()
+    )
+    return "\n".join([head, *sections])
+
+
+def _processor() -> str:
+    """Return the processor's name as the system gives it."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _section(path: Path) -> str:
+    rows = [_row(row) for row in json.loads(path.read_text())]
+    title = path.stem.replace("_", " ").capitalize()
+    head = (
+        "| work | measured | limit | | floor | share of the floor |\n| --- | ---: | ---: | --- | --- | ---: |"
+    )
+    return (
+        f"## {title}\n\n`python tests/benchmarks/bench_{path.stem}.py`\n\n" + "\n".join([head, *rows]) + "\n"
+    )
+
+
+def _row(row: dict[str, Any]) -> str:
+    unit = row["unit"]
+    floor = "" if row["floor"] is None else f"{row['floor']:.3g}{unit}: {row['why']}"
+    share = "" if row["share"] is None else f"{row['share']:.0%}"
+    held = "held" if row["held"] else "missed"
+    return (
+        f"| {row['work']} | {row['value']:.3g}{unit} | {row['side']} {row['limit']:g}{unit} | {held} | {floor} "
+        f"| {share} |"
+    )
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(ROOT / "output" / "benchmarks"), encoding="utf-8")
