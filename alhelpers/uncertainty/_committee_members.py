@@ -19,6 +19,7 @@ from alhelpers.training.devices import CPU, Device, device_for, device_of, worki
 from alhelpers.uncertainty._inputs import as_tensors
 from alhelpers.uncertainty._torch import (
     checked_logits,
+    is_count,
     kept_modes,
     refuse_confidences,
     seeded,
@@ -68,16 +69,19 @@ def train_model(
     return model, None
 
 
-def worker_count(models: Sequence[Any], device: Device) -> int | None:
-    """Return how many members may be trained at a time: one if they are trained on a GPU; None if it is not known."""
-    known = []
+def workers_for(models: Sequence[Any], device: Device, workers: Any) -> Any:
+    """Return who trains the members: on a GPU this process alone, as processes would have to share it."""
+    places = []
     for model in models:
         network = getattr(model, "network", model)
         if isinstance(network, nn.Module):
-            known.append(device_for(network, device if network is model else getattr(model, "device", None)))
-    if any(place != CPU for place in known):
+            if device_of(network) != CPU:
+                return 1
+            own = device if network is model else getattr(model, "device", None)
+            places.append(device_for(network, own))
+    if any(place != CPU for place in places) and (workers is None or is_count(workers)):
         return 1
-    return parallel.cores() if known else None
+    return parallel.cores() if workers is None and places else workers
 
 
 def mean_history(histories: list[History]) -> History:

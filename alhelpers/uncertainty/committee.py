@@ -37,7 +37,7 @@ from alhelpers.uncertainty._committee_members import (
     set_random_states,
     train_learner,
     train_model,
-    worker_count,
+    workers_for,
 )
 from alhelpers.uncertainty._torch import (
     called_with_seed,
@@ -225,8 +225,7 @@ class Committee:
             ]
         else:
             jobs = self._model_jobs(inputs, classes, rows, folds, seed, train, options)
-        count = worker_count([job.args[0] for job in jobs], self.device)
-        workers = count if workers is None or count == 1 else workers
+        workers = workers_for([job.args[0] for job in jobs], self.device, workers)
         jobs = [partial(job, seed=derived_seed(seed, member)) for member, job in enumerate(jobs)]
         trained = []
         for member in parallel.run(call, jobs, workers=workers, threads=threads):

@@ -6,10 +6,11 @@ import torch
 from helpers_pretend_device import DEVICE, pretended_device
 from torch import nn
 
-from alhelpers import data
+from alhelpers import data, parallel
 from alhelpers.learners import Detector, Segmenter, TorchClassifier, TorchRegressor, build_network
 from alhelpers.training import devices, train
 from alhelpers.uncertainty import Committee
+from alhelpers.uncertainty._committee_members import workers_for
 from alhelpers.uncertainty.errors import CommitteeError
 
 SCENES = data.scenes(8, seed=0)
@@ -88,6 +89,17 @@ def test_a_committee_works_on_the_best_device_one_member_after_another(gpu):
         found = confidences()
     assert there.calls > 100
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("device", "workers", "expected"), [(None, None, 1), (None, 4, 1), ("cpu", None, 2), ("cpu", 4, 4)]
+)
+def test_members_share_no_gpu(gpu, monkeypatch, device, workers, expected):
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
+    assert workers_for([nn.Linear(2, 2)], device, workers) == expected
+    assert workers_for([TorchRegressor(small, device=device)], None, workers) == expected
+    assert workers_for([object()], None, workers) == workers  # it is not known
+    assert workers_for([nn.Linear(2, 2)], None, executor := object()) is executor  # whose device is its own
 
 
 def test_what_stays_behind_is_explained(gpu):
