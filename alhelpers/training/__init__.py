@@ -22,6 +22,7 @@ from alhelpers.training._outputs import (
     checked_outputs,
     warn_of_probabilities,
 )
+from alhelpers.training.devices import Device, device_of, on_its_device
 
 __all__ = ["augment", "train"]
 
@@ -73,6 +74,7 @@ def check_planes(inputs: Any) -> None:
         )
 
 
+@on_its_device
 def train(
     network: nn.Module,
     inputs: Any,
@@ -89,6 +91,7 @@ def train(
     evaluations: int = 10,
     progress: Progress | None = None,
     patience: int | None = None,
+    device: Device = None,
 ) -> History:
     """Train in place with AdamW and a one-cycle learning rate, a fixed number of steps.
 
@@ -128,6 +131,9 @@ def train(
     patience : int, optional
         Stop after this many evaluations in a row without a lower validation loss, and keep the weights of the
         one with the lowest. None: train all steps, and keep the last weights.
+    device : str or torch.device, optional
+        Where to train; the network then returns to its own device. None: where the network is, but from the CPU it goes
+        to a GPU if torch finds one. Results differ between devices by rounding, and by the dropout that is drawn there.
 
     Returns
     -------
@@ -295,13 +301,6 @@ def floating_type(network: nn.Module) -> torch.dtype:
     """Return the type of the first floating parameter, or float32."""
     types = (parameter.dtype for parameter in network.parameters() if parameter.is_floating_point())
     return next(types, torch.float32)
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Return the device of the first parameter or buffer, or the CPU."""
-    for tensor in (*model.parameters(), *model.buffers()):
-        return tensor.device
-    return torch.device("cpu")
 
 
 def _evaluations_since_best(losses: list[float]) -> int:

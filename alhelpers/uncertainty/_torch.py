@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from alhelpers.data.arrays import parts_of
 from alhelpers.training import device_of
 from alhelpers.training._outputs import are_confidences, part_of
+from alhelpers.training.devices import best_device
 
 
 @contextmanager
@@ -113,7 +114,7 @@ def working_device(model: nn.Module, inputs: Any, device: str | torch.device) ->
     elif given.type not in ("cpu", "meta"):
         place = given
     else:
-        place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        place = best_device()
     if place.type == "cuda" and place.index is None:
         place = torch.device("cuda", torch.cuda.current_device())
     if given.type != "cpu" and given != place:
