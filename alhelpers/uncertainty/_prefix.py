@@ -19,10 +19,10 @@ from torch import nn
 from torch.utils.weak import TensorWeakRef
 
 from alhelpers.data.arrays import parts_of
+from alhelpers.training._layout import nearly_equal
 from alhelpers.uncertainty._draws import Call, Mode, Reads, draws
 from alhelpers.uncertainty._inputs import copied, rows_in
 from alhelpers.uncertainty._masks import Masks
-from alhelpers.uncertainty._torch import nearly_equal
 
 _TRIED_PASSES = 3  # the third shows whether the second has spoiled what they share
 
