@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from alhelpers.training._layout import _weights
 from alhelpers.uncertainty import mc_dropout
-from alhelpers.uncertainty._masks import SharedMasks
+from alhelpers.uncertainty._masks import SharedMasks, record_masks, shared_masks
 from alhelpers.uncertainty._torch import working_device
 
 torch.set_num_threads(1)
@@ -69,3 +71,23 @@ def test_samples_of_a_device_are_those_of_the_processor(device):
     found, _ = mc_dropout(mlp(), inputs, passes=2000, device=device, seed=5)
     error = np.sqrt((found.var(axis=1) + expected.var(axis=1)) / 2000)
     assert (np.abs(found.mean(axis=1) - expected.mean(axis=1)) < 6 * error).all()
+
+
+@pytest.mark.parametrize("masked", [record_masks, shared_masks])
+def test_masks_stay_on_the_device_of_what_they_are_put_on(masked):
+    # tensors of a GPU without numbers, which need none: torch refuses to mix them with those of the processor
+    with FakeTensorMode():
+        model = nn.Sequential(
+            nn.Conv2d(3, 4, 3, device="cuda"),
+            nn.Dropout2d(0.5),
+            nn.Flatten(),
+            nn.Linear(144, 5, device="cuda"),
+            nn.AlphaDropout(0.5),
+            nn.Dropout(0.3),
+            nn.Linear(5, 3, device="cuda"),
+        )
+        assert not _weights(model)  # the layout of a GPU is its own
+        with masked({model[1], model[4], model[5]}, 1) as masks:
+            for number in range(2):
+                masks.begin(number, 7)
+                assert model(torch.empty(7, 3, 8, 8, device="cuda")).device.type == "cuda"
