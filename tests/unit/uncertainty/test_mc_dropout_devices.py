@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from alhelpers.training._layout import _weights
 from alhelpers.uncertainty import mc_dropout
@@ -75,19 +74,13 @@ def test_samples_of_a_device_are_those_of_the_processor(device):
 
 @pytest.mark.parametrize("masked", [record_masks, shared_masks])
 def test_masks_stay_on_the_device_of_what_they_are_put_on(masked):
-    # tensors of a GPU without numbers, which need none: torch refuses to mix them with those of the processor
-    with FakeTensorMode():
-        model = nn.Sequential(
-            nn.Conv2d(3, 4, 3, device="cuda"),
-            nn.Dropout2d(0.5),
-            nn.Flatten(),
-            nn.Linear(144, 5, device="cuda"),
-            nn.AlphaDropout(0.5),
-            nn.Dropout(0.3),
-            nn.Linear(5, 3, device="cuda"),
-        )
-        assert not _weights(model)  # the layout of a GPU is its own
-        with masked({model[1], model[4], model[5]}, 1) as masks:
-            for number in range(2):
-                masks.begin(number, 7)
-                assert model(torch.empty(7, 3, 8, 8, device="cuda")).device.type == "cuda"
+    # tensors without numbers, which torch refuses to mix with those of the processor
+    layers = [nn.Conv2d(3, 4, 3), nn.Dropout2d(0.5), nn.Flatten(), nn.Linear(144, 5)]
+    model = nn.Sequential(*layers, nn.AlphaDropout(0.5), nn.Dropout(0.3), nn.Linear(5, 3)).to(META)
+    with pytest.raises(RuntimeError, match="device"):
+        model[-1](torch.zeros(7, 5))
+    assert not _weights(model)  # the layout of another device is its own
+    with masked({model[1], model[4], model[5]}, 1) as masks:
+        for number in range(2):
+            masks.begin(number, 7)
+            assert model(torch.empty(7, 3, 8, 8, device=META)).device == META
