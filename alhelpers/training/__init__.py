@@ -172,9 +172,7 @@ def train(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), ExitStack() as after:
         after.callback(network.eval)
         _check_finite(network, rows)
-        after.enter_context(
-            trained_channels_last(network, lambda most: rows[torch.arange(min(most, len(targets)))])
-        )
+        after.enter_context(trained_channels_last(network, rows, len(targets)))
         torch.manual_seed(seed)
         network.train()
         running = []

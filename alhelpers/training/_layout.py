@@ -31,12 +31,15 @@ def channels_last(model: nn.Module, trial: Trial) -> Iterator[None]:
 
 
 @contextmanager
-def trained_channels_last(network: nn.Module, inputs: Callable[[int], Any]) -> Iterator[None]:
-    """Train inside with the channels last, if a copy of the network has the same outputs so while it trains."""
+def trained_channels_last(network: nn.Module, inputs: Any, count: int) -> Iterator[None]:
+    """Train inside with the channels last, if a copy of the network has the same outputs so while it trains.
+
+    ``inputs`` returns a batch for an index of some of the ``count`` rows.
+    """
     if not _weights(network):
         yield
         return
-    batch = inputs(_TRIED_ROWS)
+    batch = inputs[torch.arange(min(_TRIED_ROWS, count))]
 
     def trial() -> tuple[Any, Any]:
         tried = copy.deepcopy(network)
