@@ -16,6 +16,7 @@ from torch.nn import functional
 from alhelpers.data.arrays import bytes_of, each, parts_of
 from alhelpers.data.labels import finite_numbers, indicators, indices_of
 from alhelpers.protocols import Dataset, History, Progress
+from alhelpers.training._layout import trained_channels_last
 from alhelpers.training._outputs import (
     TorchTask,
     check_columns,
@@ -177,6 +178,7 @@ def train(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), ExitStack() as after:
         after.callback(network.eval)
         _check_finite(network, rows)
+        after.enter_context(trained_channels_last(network, rows, len(targets)))
         torch.manual_seed(seed)
         network.train()
         running = []

@@ -125,21 +125,6 @@ def working_device(model: nn.Module, inputs: Any, device: str | torch.device) ->
     return place
 
 
-def nearly_equal(found: Any, expected: Any) -> bool:
-    """Return whether two outputs are equal but for the rounding of sums in another order."""
-    if not isinstance(found, torch.Tensor) or not isinstance(expected, torch.Tensor):
-        return False
-    if found.shape != expected.shape or found.dtype != expected.dtype:
-        return False
-    if torch.equal(found, expected) or not expected.is_floating_point():
-        return torch.equal(found, expected)
-    if not torch.equal(found.isfinite(), expected.isfinite()):
-        return False
-    difference, size = (values.nan_to_num(0, 0, 0).abs() for values in (found - expected, expected))
-    # against the other records, and not against other outputs, such as a class that is masked by a huge number
-    return bool((difference <= 1024 * torch.finfo(expected.dtype).eps * size.amax(dim=0)).all())
-
-
 def checked_logits(output: object, rows: int) -> torch.Tensor:
     """Return a model's output, or raise if it is not logits of shape (rows, C)."""
     if not isinstance(output, torch.Tensor):
