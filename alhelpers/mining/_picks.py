@@ -8,14 +8,17 @@ import shutil
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from alhelpers.files import replacing
 from alhelpers.mining._selection import MiningError, Selection
 from alhelpers.records.writing import in_place_of
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 #: The columns beside ``id``.
 _COLUMNS = {
@@ -68,6 +71,8 @@ _DAMAGE = (pa.ArrowException, OSError)
 
 def _read(path: Path) -> tuple[pa.Table, str]:
     """Return the picks of a file that can be read, and what is wrong with it."""
+    import pyarrow.parquet as pq
+
     if re.match(r"\w{2,}:/", str(path)):
         raise MiningError(f"cannot keep picks in {str(path)!r}: name a local file")
     nothing = pa.schema([("id", pa.string()), *_COLUMNS.items()]).empty_table()
@@ -177,6 +182,8 @@ def append_picks(path: str | Path, selection: Selection, picked_at: datetime | N
         If the file is damaged: it is kept under another name, and the picks that can be read are written anew.
     """
     path = Path(path)
+    import pyarrow.parquet as pq
+
     known, damage = _read(path)
     number = (pc.max(known["round"]).as_py() or 0) + 1
     new = picks_of(selection, number, picked_at)

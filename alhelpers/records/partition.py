@@ -10,18 +10,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from alhelpers.records.filters import columns_of, field_values, filtered
 from alhelpers.records.ids import check_distinct
 from alhelpers.records.layout import Layout, check_columns, layout_of, table_layout, unified
 from alhelpers.records.schema import PATHS, Query, RecordError, Records, local_path, wanted_columns
 from alhelpers.records.values import from_rows
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq  # imports the file systems of clouds, too: for reading and writing files alone
 
 #: Records in a row group, the smallest piece of a file that is read at once.
 ROW_GROUP = 100_000
@@ -287,6 +289,8 @@ class _Footer(NamedTuple):
 @contextmanager
 def _opened(file: str) -> Iterator[tuple[pq.ParquetFile, int]]:
     """Open a Parquet file, with the checksum of its footer; any failure to read it is an error that names it."""
+    import pyarrow.parquet as pq
+
     try:
         with pa.OSFile(file) as source, pq.ParquetFile(source) as parquet:
             # the footer has the place, size and limits of every piece: another file has another one

@@ -7,14 +7,16 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from alhelpers.files import replacing
 from alhelpers.records.partition import ROW_GROUP, RecordPart, field_names, parts, parts_of_files, tables_of
 from alhelpers.records.schema import COLUMNS, DOCUMENTS, RecordError, Records, is_known, local_path
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 # Texts that are the same for many records.
 _REPEATED = (
@@ -117,6 +119,8 @@ def _regrouped(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
 
 
 def _writer(file: BinaryIO, schema: pa.Schema) -> pq.ParquetWriter:
+    import pyarrow.parquet as pq
+
     leaves = [leaf for field in schema for leaf in _leaves(field.name, field.type)]
     # float bytes that lie together by significance compress well; a dictionary of floats would not
     floats = [
