@@ -17,10 +17,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from alhelpers import storage
 from alhelpers.records.filters import columns_of, field_values, filtered
 from alhelpers.records.ids import check_distinct
 from alhelpers.records.layout import Layout, check_columns, layout_of, table_layout, unified
-from alhelpers.records.schema import PATHS, Query, RecordError, Records, local_path, wanted_columns
+from alhelpers.records.schema import (
+    PATHS,
+    Files,
+    Query,
+    RecordError,
+    Records,
+    checked_path,
+    local_path,
+    wanted_columns,
+)
 from alhelpers.records.values import from_rows
 
 #: Records in a row group, the smallest piece of a file that is read at once.
@@ -91,7 +101,7 @@ def parts(
         The columns to load beside ``id``; those that the records lack are ignored. By default, all.
     rows : int
         The approximate number of records in a part. Smaller row groups of a file are joined, larger ones are
-        cut into equal pieces.
+        cut into equal pieces, unless they are in object storage, where each would be fetched whole.
     name : str
         The name of the records in errors.
 
@@ -179,16 +189,19 @@ def schema_of(source: Records) -> pa.Schema:
         source = source.source
     if isinstance(source, PATHS):
         files = files_of(source)
-        return unified([_footer(file).schema for file in files], files)
+        return unified([footer.schema for footer in _footers(files)[1]], files)
     return source.schema if isinstance(source, pa.Table) else from_rows(source, None, "records").schema
 
 
-def _cut(groups: Sequence[int], rows: int) -> Iterator[tuple[tuple[int, ...], int, int]]:
-    """Join small row groups and cut large ones; yield the groups of a part and its first and last row in them."""
+def _cut(groups: Sequence[int], rows: int, whole: bool = False) -> Iterator[tuple[tuple[int, ...], int, int]]:
+    """Join small row groups and cut large ones, unless they stay whole.
+
+    Yields the groups of a part and its first and last row in them.
+    """
     joined: list[int] = []
     size = 0
     for place, count in enumerate(groups):
-        pieces = max(1, round(count / rows))
+        pieces = 1 if whole else max(1, round(count / rows))
         if joined and (pieces > 1 or size + count > rows):
             yield tuple(joined), 0, size
             joined, size = [], 0
@@ -249,7 +262,7 @@ def _parts_of_table(table: pa.Table, columns: Sequence[str] | None, rows: int, n
 class FileRows:
     """The rows from ``start`` to before ``stop`` of some row groups of a file; only these numbers are pickled."""
 
-    file: str
+    file: str | storage.StoredFile
     checksum: int
     groups: tuple[int, ...]
     start: int
@@ -257,11 +270,12 @@ class FileRows:
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         """Read the wanted columns that the file has."""
-        with _opened(self.file) as (parquet, checksum):
+        with _opened(self.file) as (parquet, checksum, fetch):
             if checksum != self.checksum:
                 raise RecordError(f"{self.file} was changed while its records were read: start again")
             schema = parquet.schema_arrow
             wanted = [name for name in schema.names if name in columns]
+            fetch(self.groups, wanted)
             kept, place = [], 0
             # the batches are as large as the part, so that whole row groups are read in one piece
             size = max(1, self.stop - self.start)
@@ -284,28 +298,91 @@ class _Footer(NamedTuple):
     checksum: int
 
 
+# Called with row groups and columns before they are read: fetches them at once, if they are in object storage.
+Fetch = Callable[[Sequence[int], Sequence[str]], None]
+
+
 @contextmanager
-def _opened(file: str) -> Iterator[tuple[pq.ParquetFile, int]]:
-    """Open a Parquet file, with the checksum of its footer; any failure to read it is an error that names it."""
+def _opened(
+    file: str | storage.StoredFile, end: bytes | None = None
+) -> Iterator[tuple[pq.ParquetFile, int, Fetch]]:
+    """Open a Parquet file, with the checksum of its footer; any failure to read it is an error that names it.
+
+    Of a stored file, its last bytes may be given.
+    """
     try:
+        if isinstance(file, storage.StoredFile):
+            end = storage.tails([file])[0] if end is None else end
+            length = _footer_length(end)
+            if len(end) < length <= file.size:
+                (end,) = file.read([(file.size - length, file.size)])
+            ranges, metadata = storage.Ranges(file), pq.read_metadata(pa.BufferReader(end))
+            with pq.ParquetFile(ranges, metadata=metadata) as parquet:
+                yield parquet, zlib.crc32(end[-length:-8]), partial(_fetch, ranges, metadata)
+            return
         with pa.OSFile(file) as source, pq.ParquetFile(source) as parquet:
             # the footer has the place, size and limits of every piece: another file has another one
-            end = source.size() - 8
-            length = int.from_bytes(source.read_at(4, end), "little")
-            yield parquet, zlib.crc32(source.read_at(length, end - length))
+            end_of_it = source.size() - 8
+            length = int.from_bytes(source.read_at(4, end_of_it), "little")
+            yield (
+                parquet,
+                zlib.crc32(source.read_at(length, end_of_it - length)),
+                lambda groups, columns: None,
+            )
+    except storage.StorageError as error:
+        raise RecordError(str(error)) from error
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise RecordError(f"{file} cannot be read: {os.strerror(error.errno)}") from error
         way_out = "write it again, or restore it from a copy"
-        if file.endswith((".jsonl", ".json", ".ndjson")):
+        if str(file).endswith((".jsonl", ".json", ".ndjson")):
             way_out = "if it holds JSON lines, read it with from_json_lines or convert it"
         raise RecordError(
             f"{file} is not a Parquet file of records, or a part of it is missing ({error}): {way_out}"
         ) from error
 
 
-def files_of(path: str | Path) -> list[str]:
-    """Return the files that a path or glob matches, in sorted order."""
+def _footer_length(end: bytes) -> int:
+    """Return how many bytes at the end of a Parquet file its footer takes, with its length and the mark."""
+    return int.from_bytes(end[-8:-4], "little") + 8
+
+
+def _fetch(
+    ranges: storage.Ranges, metadata: pq.FileMetaData, groups: Sequence[int], columns: Sequence[str]
+) -> None:
+    """Fetch columns of row groups, and nothing else."""
+    wanted = []
+    for group in map(metadata.row_group, groups):
+        for chunk in map(group.column, range(group.num_columns)):
+            path = chunk.path_in_schema
+            if any(path == name or path.startswith(f"{name}.") for name in columns):
+                first = chunk.data_page_offset
+                if chunk.dictionary_page_offset:  # may be 0 in the files of some writers
+                    first = min(first, chunk.dictionary_page_offset)
+                wanted.append((first, first + chunk.total_compressed_size))
+    ranges.fetch(wanted)
+
+
+def files_of(source: str | Path | Files) -> list[str | storage.StoredFile]:
+    """Return the files of paths, URLs, globs and folders; those of each in sorted order."""
+    given = source if isinstance(source, Files) else Files(source)
+    found: list[str | storage.StoredFile] = []
+    for path in map(checked_path, given.listed):
+        if not storage.is_url(path):
+            found += local_files_of(os.path.join(path, "*.parquet") if os.path.isdir(path) else path)
+            continue
+        try:
+            stored = storage.find(path, given.storage_options or {})
+        except storage.StorageError as error:
+            raise RecordError(str(error)) from error
+        if not stored:
+            raise RecordError(f"cannot read records from {storage.shown(path)!r}: no file matches")
+        found += stored
+    return found
+
+
+def local_files_of(path: str | Path) -> list[str]:
+    """Return the local files that a path or glob matches, in sorted order."""
     text = local_path(path)
     if os.path.isfile(text):
         return [text]
@@ -317,8 +394,24 @@ def files_of(path: str | Path) -> list[str]:
     return found
 
 
-def _footer(file: str) -> _Footer:
-    with _opened(file) as (parquet, checksum):
+def _footers(
+    files: Sequence[str | storage.StoredFile],
+) -> tuple[list[str | storage.StoredFile], list[_Footer]]:
+    """Return files, stored ones with the length of their footers, and the footers; of stored ones read at once."""
+    stored = [file for file in files if isinstance(file, storage.StoredFile)]
+    try:
+        ends = dict(zip(map(id, stored), storage.tails(stored), strict=True))
+    except storage.StorageError as error:
+        raise RecordError(str(error)) from error
+    footers = [_footer(file, ends.get(id(file))) for file in files]
+    known = [
+        replace(file, tail=_footer_length(ends[id(file)])) if id(file) in ends else file for file in files
+    ]
+    return known, footers
+
+
+def _footer(file: str | storage.StoredFile, end: bytes | None) -> _Footer:
+    with _opened(file, end) as (parquet, checksum, _):
         groups = [parquet.metadata.row_group(k).num_rows for k in range(parquet.metadata.num_row_groups)]
         schema = parquet.schema_arrow
     check_columns(schema.names, f"the records of {file}")
@@ -326,14 +419,14 @@ def _footer(file: str) -> _Footer:
 
 
 def parts_of_files(
-    files: Sequence[str],
+    files: Sequence[str | storage.StoredFile],
     columns: Sequence[str] | None,
     rows: int,
     name: str,
     file_names: Sequence[str] | None = None,
 ) -> list[RecordPart]:
     """Cut files into parts, which share one layout; ``file_names`` replace the paths in errors."""
-    footers = [_footer(file) for file in files]
+    files, footers = _footers(files)
     wanted = wanted_columns(
         dict.fromkeys(name for footer in footers for name in footer.schema.names), columns, name
     )
@@ -343,14 +436,14 @@ def parts_of_files(
     def values_of(column: str) -> Iterator[pa.Array]:
         for file, footer in zip(files, footers, strict=True):
             if column in footer.schema.names:
-                with _opened(file) as (parquet, _):
+                with _opened(file) as (parquet, _, _):
                     yield from (batch.column(0) for batch in parquet.iter_batches(1000, columns=[column]))
 
     layout = layout_of(schema, values_of, name)
     cut = [
         FileRows(file, footer.checksum, *part)
         for file, footer in zip(files, footers, strict=True)
-        for part in _cut(footer.groups, rows)
+        for part in _cut(footer.groups, rows, whole=not isinstance(file, str))
     ] or [FileRows(files[0], footers[0].checksum, (), 0, 0)]
     return [RecordPart(each.stop - each.start, each, layout, tuple(schema.names)) for each in cut]
 
