@@ -68,6 +68,11 @@ def tails(files: Sequence[StoredFile]) -> list[bytes]:
     return _read([(file, max(0, file.size - file.tail), file.size) for file in files])
 
 
+def read_all(files: Sequence[StoredFile]) -> list[bytes]:
+    """Read whole files at once."""
+    return _read([(file, 0, file.size) for file in files])
+
+
 def _read(ranges: Sequence[tuple[StoredFile, int, int]]) -> list[bytes]:
     if not ranges:
         return []
@@ -151,16 +156,35 @@ def find(url: str, options: Options, suffix: str = ".parquet") -> list[StoredFil
     with named_errors(url, options, "read"):
         system, path = _system(url, options)
         system.invalidate_cache()  # what came or went since the last look counts
-        infos = _listed(system, path, suffix)
-        missing = [
-            name for name, size in infos.items() if size is None
-        ]  # a server of web pages lists no sizes
-        infos |= dict(zip(missing, system.sizes(missing), strict=True)) if missing else {}
-        urls = {system.unstrip_protocol(name): size for name, size in infos.items()}
-    unknown = next((each for each, size in urls.items() if size is None), None)
+        found = _stored(system, _listed(system, path, suffix), options)
+    return [found[name] for name in sorted(found)]
+
+
+def tree(url: str, options: Options) -> dict[str, StoredFile]:
+    """Return all files below a URL by their path from there; possibly none."""
+    with named_errors(url, options, "read"):
+        system, path = _system(url, options)
+        system.invalidate_cache()
+        path = path.rstrip("/")
+        try:
+            found = system.find(path, detail=True)
+        except FileNotFoundError:
+            return {}
+        infos = {name: each["size"] for name, each in found.items() if name.startswith(f"{path}/")}
+        return {name[len(path) + 1 :]: file for name, file in sorted(_stored(system, infos, options).items())}
+
+
+def _stored(system: Any, infos: dict[str, int | None], options: Options) -> dict[str, StoredFile]:
+    """Return files by their names in the system."""
+    # a server of web pages lists no sizes
+    missing = [name for name, size in infos.items() if size is None]
+    infos |= dict(zip(missing, system.sizes(missing), strict=True)) if missing else {}
+    unknown = next((name for name, size in infos.items() if size is None), None)
     if unknown is not None:
         raise StorageError(f"{shown(unknown)} cannot be read: its server does not tell its size")
-    return [StoredFile(each, size, dict(options)) for each, size in sorted(urls.items())]
+    return {
+        name: StoredFile(system.unstrip_protocol(name), size, dict(options)) for name, size in infos.items()
+    }
 
 
 def _listed(system: Any, path: str, suffix: str) -> dict[str, int | None]:
@@ -208,6 +232,15 @@ def upload(file: Path, url: str, options: Options) -> None:
             if system.exists(part):
                 system.rm_file(part)
             raise
+
+
+def remove(url: str, options: Options) -> None:
+    """Remove a file, if it exists."""
+    with named_errors(url, options, "removed"):
+        system, path = _system(url, options)
+        system.invalidate_cache()
+        if system.exists(path):
+            system.rm_file(path)
 
 
 @contextmanager
