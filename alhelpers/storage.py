@@ -45,12 +45,16 @@ def shown(url: str) -> str:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file in object storage: its URL, size and options, and how many bytes at its end are to be read first."""
+    """A file in object storage: its URL, size and options.
+
+    ``tail`` is how many bytes at its end are to be read first, ``ahead`` what is to be read together with them.
+    """
 
     url: str
     size: int
     options: Options = field(default_factory=dict)
     tail: int = _TAIL
+    ahead: tuple[tuple[int, int], ...] = ()
 
     def __str__(self) -> str:
         return shown(self.url)
@@ -102,6 +106,13 @@ class Ranges(io.RawIOBase):
         super().__init__()
         self._file, self._place = file, 0
         self._pieces: dict[int, bytes] = {}
+
+    def fetch_end(self) -> bytes:
+        """Fetch what is to be read ahead, all at once, and return the end of the file."""
+        start = max(0, self._file.size - self._file.tail)
+        self.fetch([*self._file.ahead, (start, self._file.size)])
+        self.seek(start)
+        return bytes(self.read())
 
     def fetch(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Read ranges into memory: neighbours as one, long ones in pieces, all side by side."""

@@ -270,12 +270,11 @@ class FileRows:
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         """Read the wanted columns that the file has."""
-        with _opened(self.file) as (parquet, checksum, fetch):
+        with _opened(self.file) as (parquet, checksum):
             if checksum != self.checksum:
                 raise RecordError(f"{self.file} was changed while its records were read: start again")
             schema = parquet.schema_arrow
             wanted = [name for name in schema.names if name in columns]
-            fetch(self.groups, wanted)
             kept, place = [], 0
             # the batches are as large as the part, so that whole row groups are read in one piece
             size = max(1, self.stop - self.start)
@@ -291,44 +290,36 @@ class FileRows:
 
 
 class _Footer(NamedTuple):
-    """The columns of a file, the number of rows of each row group, and the checksum of the footer."""
+    """The columns of a file, the number of rows of each row group, the checksum of the footer, and all of it."""
 
     schema: pa.Schema
     groups: list[int]
     checksum: int
-
-
-# Called with row groups and columns before they are read: fetches them at once, if they are in object storage.
-Fetch = Callable[[Sequence[int], Sequence[str]], None]
+    metadata: pq.FileMetaData
 
 
 @contextmanager
-def _opened(
-    file: str | storage.StoredFile, end: bytes | None = None
-) -> Iterator[tuple[pq.ParquetFile, int, Fetch]]:
+def _opened(file: str | storage.StoredFile, end: bytes | None = None) -> Iterator[tuple[pq.ParquetFile, int]]:
     """Open a Parquet file, with the checksum of its footer; any failure to read it is an error that names it.
 
-    Of a stored file, its last bytes may be given.
+    Of a stored file, its last bytes may be given; else they are fetched, together with what is to be read ahead.
     """
     try:
         if isinstance(file, storage.StoredFile):
-            end = storage.tails([file])[0] if end is None else end
+            ranges = storage.Ranges(file)
+            end = ranges.fetch_end() if end is None else end
             length = _footer_length(end)
             if len(end) < length <= file.size:
                 (end,) = file.read([(file.size - length, file.size)])
-            ranges, metadata = storage.Ranges(file), pq.read_metadata(pa.BufferReader(end))
+            metadata = pq.read_metadata(pa.BufferReader(end))
             with pq.ParquetFile(ranges, metadata=metadata) as parquet:
-                yield parquet, zlib.crc32(end[-length:-8]), partial(_fetch, ranges, metadata)
+                yield parquet, zlib.crc32(end[-length:-8])
             return
         with pa.OSFile(file) as source, pq.ParquetFile(source) as parquet:
             # the footer has the place, size and limits of every piece: another file has another one
             end_of_it = source.size() - 8
             length = int.from_bytes(source.read_at(4, end_of_it), "little")
-            yield (
-                parquet,
-                zlib.crc32(source.read_at(length, end_of_it - length)),
-                lambda groups, columns: None,
-            )
+            yield parquet, zlib.crc32(source.read_at(length, end_of_it - length))
     except storage.StorageError as error:
         raise RecordError(str(error)) from error
     except (pa.ArrowException, OSError) as error:
@@ -347,11 +338,11 @@ def _footer_length(end: bytes) -> int:
     return int.from_bytes(end[-8:-4], "little") + 8
 
 
-def _fetch(
-    ranges: storage.Ranges, metadata: pq.FileMetaData, groups: Sequence[int], columns: Sequence[str]
-) -> None:
-    """Fetch columns of row groups, and nothing else."""
-    wanted = []
+def _ranges(
+    metadata: pq.FileMetaData, groups: Sequence[int], columns: Sequence[str]
+) -> tuple[tuple[int, int], ...]:
+    """Return where columns of row groups begin and end in their file."""
+    found = []
     for group in map(metadata.row_group, groups):
         for chunk in map(group.column, range(group.num_columns)):
             path = chunk.path_in_schema
@@ -359,8 +350,8 @@ def _fetch(
                 first = chunk.data_page_offset
                 if chunk.dictionary_page_offset:  # may be 0 in the files of some writers
                     first = min(first, chunk.dictionary_page_offset)
-                wanted.append((first, first + chunk.total_compressed_size))
-    ranges.fetch(wanted)
+                found.append((first, first + chunk.total_compressed_size))
+    return tuple(found)
 
 
 def files_of(source: str | Path | Files) -> list[str | storage.StoredFile]:
@@ -411,11 +402,11 @@ def _footers(
 
 
 def _footer(file: str | storage.StoredFile, end: bytes | None) -> _Footer:
-    with _opened(file, end) as (parquet, checksum, _):
+    with _opened(file, end) as (parquet, checksum):
         groups = [parquet.metadata.row_group(k).num_rows for k in range(parquet.metadata.num_row_groups)]
-        schema = parquet.schema_arrow
+        schema, metadata = parquet.schema_arrow, parquet.metadata
     check_columns(schema.names, f"the records of {file}")
-    return _Footer(schema, groups, checksum)
+    return _Footer(schema, groups, checksum, metadata)
 
 
 def parts_of_files(
@@ -436,12 +427,20 @@ def parts_of_files(
     def values_of(column: str) -> Iterator[pa.Array]:
         for file, footer in zip(files, footers, strict=True):
             if column in footer.schema.names:
-                with _opened(file) as (parquet, _, _):
+                with _opened(file) as (parquet, _):
                     yield from (batch.column(0) for batch in parquet.iter_batches(1000, columns=[column]))
 
     layout = layout_of(schema, values_of, name)
+
+    def ahead(
+        file: str | storage.StoredFile, footer: _Footer, groups: Sequence[int]
+    ) -> str | storage.StoredFile:
+        if isinstance(file, str):
+            return file
+        return replace(file, ahead=_ranges(footer.metadata, groups, schema.names))
+
     cut = [
-        FileRows(file, footer.checksum, *part)
+        FileRows(ahead(file, footer, part[0]), footer.checksum, *part)
         for file, footer in zip(files, footers, strict=True)
         for part in _cut(footer.groups, rows, whole=not isinstance(file, str))
     ] or [FileRows(files[0], footers[0].checksum, (), 0, 0)]

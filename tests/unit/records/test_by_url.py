@@ -69,14 +69,15 @@ def test_queries_are_made_of_urls(pool, table):
     assert found.equals(records.select(table, chosen, limit=9, order_by="confidence", desc=True))
 
 
-def test_only_the_columns_and_row_groups_of_a_part_are_fetched(pool, table, storage):
+def test_only_the_columns_and_row_groups_of_a_part_are_fetched(pool, table, storage, monkeypatch):
+    monkeypatch.setattr("alhelpers.storage._GAP", 0)
     parts = records.parts(of(f"{pool}/*.parquet"), ["confidences"], rows=500)
     assert len(parts) == 5
     footers = storage.requests[:]
     assert sorted(name for _, name, _ in footers) == ["a.parquet", "b.parquet"]  # one request for each file
     storage.requests.clear()
     assert parts[1].load().equals(table.select(["id", "confidences"]).slice(500, 500))
-    assert len(storage.requests) <= 3  # the footer, and the columns
+    assert len(storage.requests) <= 3  # the footer and the columns, at once
     folder = storage.folder / "bucket" / "pool"
     metadata = pq.read_metadata(folder / "a.parquet")
     group = metadata.row_group(1)
@@ -171,18 +172,26 @@ def test_a_file_that_is_changed_or_deleted_meanwhile_is_named(pool, table, stora
     file.unlink()
     with pytest.raises(RecordError, match="a.parquet cannot be read: No such file"):
         parts[0].load()
-    # and in the middle, after the footer was read
+
+
+def test_neighbours_are_fetched_by_one_request(pool, table, storage):
     parts = records.parts(of(f"{pool}/b.parquet"), ["confidences"], rows=500)
-    asked = []
+    storage.requests.clear()
+    assert parts[1].load()["id"].equals(table["id"].slice(2000, 500))
+    assert len(storage.requests) == 1
 
-    def delete(request):
-        asked.append(request)
-        if len(asked) == 2:
-            (storage.folder / "bucket" / "pool" / "b.parquet").unlink()
 
-    storage.before = delete
-    with pytest.raises(RecordError, match="b.parquet cannot be read"):
-        parts[0].load()
+def test_a_file_of_the_same_size_with_other_records_is_noticed(storage, table):
+    url = of(f"{storage.url}/bucket/a.parquet")
+    folder = storage.folder / "bucket"
+    plain = {"compression": "none", "use_dictionary": False}
+    pq.write_table(table.slice(0, 1000), folder / "a.parquet", **plain)
+    pq.write_table(table.slice(1000, 1000), folder / "b.parquet", **plain)
+    assert (folder / "a.parquet").stat().st_size == (folder / "b.parquet").stat().st_size
+    (part,) = records.parts(url, ["confidences"])
+    os.replace(folder / "b.parquet", folder / "a.parquet")
+    with pytest.raises(RecordError, match="a.parquet was changed while its records were read"):
+        part.load()
 
 
 def test_secrets_are_in_no_text_of_parts_and_logs(pool, caplog):
