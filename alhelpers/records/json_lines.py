@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from alhelpers.records.layout import checked
-from alhelpers.records.partition import count, local_files_of, parts, tables_of
+from alhelpers.records.parquet_files import local_files_of
+from alhelpers.records.partition import count, parts, tables_of
 from alhelpers.records.schema import (
     DETECTIONS,
     LAYER,

@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import glob
-import os
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from alhelpers import storage
 from alhelpers.records.filters import columns_of, field_values, filtered
 from alhelpers.records.ids import check_distinct
-from alhelpers.records.layout import Layout, check_columns, layout_of, table_layout, unified
-from alhelpers.records.schema import (
-    PATHS,
-    Files,
-    Query,
-    RecordError,
-    Records,
-    checked_path,
-    local_path,
-    wanted_columns,
-)
+from alhelpers.records.layout import Layout, layout_of, table_layout, unified
+from alhelpers.records.parquet_files import FileRows, Footer, files_of, footers_of, opened, ranges_of
+from alhelpers.records.schema import PATHS, Query, RecordError, Records, wanted_columns
 from alhelpers.records.values import from_rows
 
 #: Records in a row group, the smallest piece of a file that is read at once.
@@ -189,7 +174,7 @@ def schema_of(source: Records) -> pa.Schema:
         source = source.source
     if isinstance(source, PATHS):
         files = files_of(source)
-        return unified([footer.schema for footer in _footers(files)[1]], files)
+        return unified([footer.schema for footer in footers_of(files)[1]], files)
     return source.schema if isinstance(source, pa.Table) else from_rows(source, None, "records").schema
 
 
@@ -258,157 +243,6 @@ def _parts_of_table(table: pa.Table, columns: Sequence[str] | None, rows: int, n
 # ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class FileRows:
-    """The rows from ``start`` to before ``stop`` of some row groups of a file; only these numbers are pickled."""
-
-    file: str | storage.StoredFile
-    checksum: int
-    groups: tuple[int, ...]
-    start: int
-    stop: int
-
-    def read(self, columns: Sequence[str]) -> pa.Table:
-        """Read the wanted columns that the file has."""
-        with _opened(self.file) as (parquet, checksum):
-            if checksum != self.checksum:
-                raise RecordError(f"{self.file} was changed while its records were read: start again")
-            schema = parquet.schema_arrow
-            wanted = [name for name in schema.names if name in columns]
-            kept, place = [], 0
-            # the batches are as large as the part, so that whole row groups are read in one piece
-            size = max(1, self.stop - self.start)
-            for batch in parquet.iter_batches(size, row_groups=list(self.groups), columns=wanted):
-                first = max(0, self.start - place)
-                if first < len(batch):
-                    kept.append(batch.slice(first, self.stop - place - first))
-                place += len(batch)
-                if place >= self.stop:
-                    break
-            # Parquet matches names by their beginning, up to a dot: keep only the wanted ones
-            return (pa.Table.from_batches(kept) if kept else schema.empty_table()).select(wanted)
-
-
-class _Footer(NamedTuple):
-    """The columns of a file, the number of rows of each row group, the checksum of the footer, and all of it."""
-
-    schema: pa.Schema
-    groups: list[int]
-    checksum: int
-    metadata: pq.FileMetaData
-
-
-@contextmanager
-def _opened(file: str | storage.StoredFile, end: bytes | None = None) -> Iterator[tuple[pq.ParquetFile, int]]:
-    """Open a Parquet file, with the checksum of its footer; any failure to read it is an error that names it.
-
-    Of a stored file, its last bytes may be given; else they are fetched, together with what is to be read ahead.
-    """
-    try:
-        if isinstance(file, storage.StoredFile):
-            ranges = storage.Ranges(file)
-            end = ranges.fetch_end() if end is None else end
-            length = _footer_length(end)
-            if len(end) < length <= file.size:
-                (end,) = file.read([(file.size - length, file.size)])
-            metadata = pq.read_metadata(pa.BufferReader(end))
-            with pq.ParquetFile(ranges, metadata=metadata) as parquet:
-                yield parquet, zlib.crc32(end[-length:-8])
-            return
-        with pa.OSFile(file) as source, pq.ParquetFile(source) as parquet:
-            # the footer has the place, size and limits of every piece: another file has another one
-            end_of_it = source.size() - 8
-            length = int.from_bytes(source.read_at(4, end_of_it), "little")
-            yield parquet, zlib.crc32(source.read_at(length, end_of_it - length))
-    except storage.StorageError as error:
-        raise RecordError(str(error)) from error
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise RecordError(f"{file} cannot be read: {os.strerror(error.errno)}") from error
-        way_out = "write it again, or restore it from a copy"
-        if str(file).endswith((".jsonl", ".json", ".ndjson")):
-            way_out = "if it holds JSON lines, read it with from_json_lines or convert it"
-        raise RecordError(
-            f"{file} is not a Parquet file of records, or a part of it is missing ({error}): {way_out}"
-        ) from error
-
-
-def _footer_length(end: bytes) -> int:
-    """Return how many bytes at the end of a Parquet file its footer takes, with its length and the mark."""
-    return int.from_bytes(end[-8:-4], "little") + 8
-
-
-def _ranges(
-    metadata: pq.FileMetaData, groups: Sequence[int], columns: Sequence[str]
-) -> tuple[tuple[int, int], ...]:
-    """Return where columns of row groups begin and end in their file."""
-    found = []
-    for group in map(metadata.row_group, groups):
-        for chunk in map(group.column, range(group.num_columns)):
-            path = chunk.path_in_schema
-            if any(path == name or path.startswith(f"{name}.") for name in columns):
-                first = chunk.data_page_offset
-                if chunk.dictionary_page_offset:  # may be 0 in the files of some writers
-                    first = min(first, chunk.dictionary_page_offset)
-                found.append((first, first + chunk.total_compressed_size))
-    return tuple(found)
-
-
-def files_of(source: str | Path | Files) -> list[str | storage.StoredFile]:
-    """Return the files of paths, URLs, globs and folders; those of each in sorted order."""
-    given = source if isinstance(source, Files) else Files(source)
-    found: list[str | storage.StoredFile] = []
-    for path in map(checked_path, given.listed):
-        if not storage.is_url(path):
-            found += local_files_of(os.path.join(path, "*.parquet") if os.path.isdir(path) else path)
-            continue
-        try:
-            stored = storage.find(path, given.storage_options or {})
-        except storage.StorageError as error:
-            raise RecordError(str(error)) from error
-        if not stored:
-            raise RecordError(f"cannot read records from {storage.shown(path)!r}: no file matches")
-        found += stored
-    return found
-
-
-def local_files_of(path: str | Path) -> list[str]:
-    """Return the local files that a path or glob matches, in sorted order."""
-    text = local_path(path)
-    if os.path.isfile(text):
-        return [text]
-    found = sorted(filter(os.path.isfile, glob.glob(text, recursive=True)))
-    if not found:
-        folder = os.path.isdir(text)
-        hint = "it is a folder; name its files, as in folder/*.parquet" if folder else "no file matches"
-        raise RecordError(f"cannot read records from {text!r}: {hint}")
-    return found
-
-
-def _footers(
-    files: Sequence[str | storage.StoredFile],
-) -> tuple[list[str | storage.StoredFile], list[_Footer]]:
-    """Return files, stored ones with the length of their footers, and the footers; of stored ones read at once."""
-    stored = [file for file in files if isinstance(file, storage.StoredFile)]
-    try:
-        ends = dict(zip(map(id, stored), storage.tails(stored), strict=True))
-    except storage.StorageError as error:
-        raise RecordError(str(error)) from error
-    footers = [_footer(file, ends.get(id(file))) for file in files]
-    known = [
-        replace(file, tail=_footer_length(ends[id(file)])) if id(file) in ends else file for file in files
-    ]
-    return known, footers
-
-
-def _footer(file: str | storage.StoredFile, end: bytes | None) -> _Footer:
-    with _opened(file, end) as (parquet, checksum):
-        groups = [parquet.metadata.row_group(k).num_rows for k in range(parquet.metadata.num_row_groups)]
-        schema, metadata = parquet.schema_arrow, parquet.metadata
-    check_columns(schema.names, f"the records of {file}")
-    return _Footer(schema, groups, checksum, metadata)
-
-
 def parts_of_files(
     files: Sequence[str | storage.StoredFile],
     columns: Sequence[str] | None,
@@ -417,7 +251,7 @@ def parts_of_files(
     file_names: Sequence[str] | None = None,
 ) -> list[RecordPart]:
     """Cut files into parts, which share one layout; ``file_names`` replace the paths in errors."""
-    files, footers = _footers(files)
+    files, footers = footers_of(files)
     wanted = wanted_columns(
         dict.fromkeys(name for footer in footers for name in footer.schema.names), columns, name
     )
@@ -427,17 +261,17 @@ def parts_of_files(
     def values_of(column: str) -> Iterator[pa.Array]:
         for file, footer in zip(files, footers, strict=True):
             if column in footer.schema.names:
-                with _opened(file) as (parquet, _):
+                with opened(file) as (parquet, _):
                     yield from (batch.column(0) for batch in parquet.iter_batches(1000, columns=[column]))
 
     layout = layout_of(schema, values_of, name)
 
     def ahead(
-        file: str | storage.StoredFile, footer: _Footer, groups: Sequence[int]
+        file: str | storage.StoredFile, footer: Footer, groups: Sequence[int]
     ) -> str | storage.StoredFile:
         if isinstance(file, str):
             return file
-        return replace(file, ahead=_ranges(footer.metadata, groups, schema.names))
+        return replace(file, ahead=ranges_of(footer.metadata, groups, schema.names))
 
     cut = [
         FileRows(ahead(file, footer, part[0]), footer.checksum, *part)
