@@ -101,7 +101,7 @@ def measure_dask(client: Client) -> float:
     task = seconds(lambda: list(engine(nothing, range(1000), None)))[0] / 1000
     context = np.zeros(4 << 20)
     sent = seconds(lambda: list(engine(nothing, range(4), context)))[0] - 4 * task
-    print(f"    a task of Dask with nothing to do: {1000 * task:.2f} ms; a context of 32 MB to two workers:"
+    print(f"    a task of Dask with nothing to do: {1000 * task:.2f} ms; a context of 32 MB to the workers:"
           f" {sent:.2f} s")  # fmt: skip
     return task
 
@@ -187,7 +187,7 @@ def compare(folder: Path, options: argparse.Namespace) -> int:
         for workers in (1, 2):
             cluster = LocalCluster(workers, threads_per_worker=1, processes=True, dashboard_address=None)
             with cluster, Client(cluster) as client:
-                task = measure_dask(client) if workers == 2 else 0.003
+                task = measure_dask(client)
                 for name, run in runs.items():
                     client.run(run, urls[:1])  # each worker imports, and connects
                     took, spent = seconds(partial(run, urls, engine=client))
