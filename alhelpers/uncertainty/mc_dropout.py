@@ -111,10 +111,11 @@ def mc_dropout(
 
     Notes
     -----
-    On a processor the masks of ``nn.Dropout`` are made of as many random bits an element as ``p`` has binary digits, at
-    most 16: the probability of keeping a unit is rounded to 1/65536, and the others are scaled by its inverse, so that
-    the mean is exact. A ``p`` below 0.01 or above 0.99 keeps torch's own masks. With ``masks="pass"`` and linear layers after
-    the first dropout, the units that a pass drops are left out of the weights; at most 50 MB are kept between batches.
+    On a processor the masks of ``nn.Dropout`` are made of as many random bits an element as ``p`` has binary
+    digits, at most 16: the probability of keeping a unit is rounded to 1/65536, and the others are scaled by its
+    inverse, so that the mean is exact. A ``p`` below 0.01 or above 0.99 keeps torch's own masks. With
+    ``masks="pass"`` and linear layers after the first dropout, the units that a pass drops are left out of the
+    weights; at most 50 MB are kept between batches.
 
     Not found: dropout of random numbers that are not torch's, and functional dropout in a branch of the code that is
     taken by chance, because of the units that are dropped before it.
