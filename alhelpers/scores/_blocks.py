@@ -49,16 +49,18 @@ class ScoreError(ValueError):
 class Block(NamedTuple):
     """Some records, float32: (n, C) or (n, S, C) for many classes, transposed to (C, n) or (S, C, n) for few.
 
-    ``classes`` is the axis of the classes; the axis of the samples comes before it. The values may be the caller's
-    own memory: nothing may write into them.
+    ``classes`` is the axis of the classes; the axis of the samples comes before it. No value is below ``lowest``. The
+    values may be the caller's own memory: nothing may write into them.
     """
 
     values: np.ndarray
     classes: int
+    lowest: float = -math.inf
 
 
 Kernel = Callable[[Block], np.ndarray]
-Check = Callable[[Block, int], None]
+#: Takes a block and its first row, and raises if a record is wrong; else returns the block, perhaps with more known.
+Check = Callable[[Block, int], Block]
 
 
 def map_confidences(confidences: ArrayLike, kernel: Kernel) -> np.ndarray:
@@ -89,7 +91,7 @@ def map_vectors(vectors: ArrayLike, name: str, kernel: Kernel) -> np.ndarray:
     return map_blocks(
         given,
         kernel,
-        lambda block, row: check_finite(block.values if block.classes else block.values.T, name, row),
+        lambda block, row: _all_finite(block, name, row),
     )
 
 
@@ -139,7 +141,7 @@ def map_blocks(given: np.ndarray, kernel: Kernel, check: Check) -> np.ndarray:
                 block = Block(np.ascontiguousarray(rows, dtype=np.float32), rows.ndim - 1)
             else:
                 block = _transposed(rows, buffer)
-            check(block, start)
+            block = check(block, start)
             result[start : start + len(rows)] = kernel(block)[: len(rows)]
 
     threads = min(cores(), len(given) // step) if given.size >= THREADED_ELEMENTS else 1
@@ -167,8 +169,8 @@ def _transposed(rows: np.ndarray, buffer: np.ndarray) -> Block:
 
 
 def first_wrong(block: Block) -> tuple[int, str, str] | None:
-    """Return the first record whose confidences are not valid, its sample and the problem, or None if all are valid."""
-    values, axis = block
+    """Return the first record of a block :func:`with_lowest` that is not valid, its sample and the problem, or None."""
+    values, axis = block.values, block.classes
     with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are found below
         if axis == values.ndim - 1:
             sums = np.vecdot(values, np.ones(values.shape[-1], dtype=np.float32))
@@ -176,7 +178,7 @@ def first_wrong(block: Block) -> tuple[int, str, str] | None:
             sums = np.add.reduce(values, axis=axis)
     # Three numbers decide whether all are valid. NaN makes every comparison false.
     if not sums.size or (
-        values.min() >= 0 and sums.min() >= 1 - SUM_TOLERANCE and sums.max() <= 1 + SUM_TOLERANCE
+        block.lowest >= 0 and sums.min() >= 1 - SUM_TOLERANCE and sums.max() <= 1 + SUM_TOLERANCE
     ):
         return None
     good = (np.abs(sums - 1) <= SUM_TOLERANCE) & (values.min(axis=axis) >= 0)
@@ -203,11 +205,23 @@ def _problem(values: np.ndarray) -> str:
     return f"sums to {values.sum():.6g}, not 1; {labels}logits go through confidences_from_logits first"
 
 
-def _check_sums(block: Block, name: str, first_row: int) -> None:
+def with_lowest(block: Block) -> Block:
+    """Return the block with its lowest value, NaN if there is a NaN."""
+    return block._replace(lowest=float(block.values.min())) if block.values.size else block
+
+
+def _check_sums(block: Block, name: str, first_row: int) -> Block:
+    block = with_lowest(block)
     if (wrong := first_wrong(block)) is not None:
         record, sample, problem = wrong
         row = first_row + record
         raise ScoreError(f"row {row} of {name}{sample} {problem}", row)
+    return block
+
+
+def _all_finite(block: Block, name: str, first_row: int) -> Block:
+    check_finite(block.values if block.classes else block.values.T, name, first_row)
+    return block
 
 
 def check_finite(rows: np.ndarray, name: str, first_row: int = 0) -> None:

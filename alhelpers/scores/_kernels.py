@@ -42,7 +42,7 @@ def entropy(block: Block) -> np.ndarray:
 
 def first_most_confident(block: Block) -> np.ndarray:
     """Return the number of the first class with the highest confidence, over the axis of the classes."""
-    values, axis = block
+    values, axis = block.values, block.classes
     if axis == values.ndim - 1:
         return values.argmax(axis=axis)
     # numpy's argmax over columns is slow; this goes through whole rows, which are few
@@ -90,10 +90,9 @@ def _sum_p_log_p(block: Block) -> np.ndarray:
 
 def _logarithms(block: Block) -> np.ndarray:
     """Return the logarithms of the confidences; of 0 a finite number, so that p log p is 0 as it should be."""
-    values = block.values
-    if values.size and values.min() >= _UNCHANGED:
-        return np.log(values)
-    logs = values + _TINY
+    if block.lowest >= _UNCHANGED:
+        return np.log(block.values)
+    logs = block.values + _TINY
     return np.log(logs, out=logs)
 
 
@@ -117,7 +116,8 @@ def mean(block: Block) -> Block:
     """Return the block of the mean prediction of each record."""
     axis = block.classes - 1
     total = np.add.reduce(block.values, axis=axis)
-    return Block(np.multiply(total, _one_over_samples(block), out=total), axis)
+    # half of the lowest: the sum is rounded
+    return Block(np.multiply(total, _one_over_samples(block), out=total), axis, block.lowest / 2)
 
 
 def predictive_entropy(block: Block) -> np.ndarray:
@@ -136,7 +136,7 @@ def bald(block: Block) -> np.ndarray:
 
 def variance(block: Block) -> np.ndarray:
     """Return the variance over the samples (ddof 0), averaged over the classes."""
-    values, axis = block
+    values, axis = block.values, block.classes
     deviations = values - np.expand_dims(mean(block).values, axis - 1)
     squares = np.add.reduce(_sum_of_products(deviations, Block(deviations, axis)), axis=axis - 1)
     return squares * (_one_over_samples(block) / np.float32(_classes(block)))
@@ -237,7 +237,7 @@ def activation(block: Block) -> np.ndarray:
 
 
 def energy(block: Block) -> np.ndarray:
-    values, axis = block
+    values, axis = block.values, block.classes
     peak = values.max(axis=axis, keepdims=True)
     above = values - peak
     np.exp(above, out=above)

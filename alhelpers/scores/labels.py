@@ -104,11 +104,11 @@ def _check_option(name: str, value: str, known: dict) -> None:
         raise ScoreError(f"{name} must be {' or '.join(map(repr, known))}, got {value!r}")
 
 
-def _check_range(block: Block, name: str, first_row: int) -> None:
+def _check_range(block: Block, name: str, first_row: int) -> Block:
     values = block.values if block.classes == block.values.ndim - 1 else np.moveaxis(block.values, -1, 0)
     check_finite(values, name, first_row)
     if values.min() >= 0 and values.max() <= 1:
-        return
+        return block
     good = ((values >= 0) & (values <= 1)).all(axis=tuple(range(1, values.ndim)))
     record = int(np.flatnonzero(~good)[0])
     wrong = values[record][(values[record] < 0) | (values[record] > 1)][0]

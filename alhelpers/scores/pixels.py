@@ -16,6 +16,7 @@ from alhelpers.scores._blocks import (
     first_wrong,
     numbers,
     unmasked,
+    with_lowest,
 )
 from alhelpers.scores._kernels import OF_CONFIDENCES, OF_SAMPLES
 
@@ -64,7 +65,7 @@ def pixel_map(predictions: ArrayLike, score: str) -> np.ndarray:
         for top in range(0, given.shape[-2], step):
             lines = np.ascontiguousarray(given[image, ..., top : top + step, :], dtype=np.float32)
             # pixels are records on the last axis: flattened, so that each step works on whole lines
-            block = Block(lines.reshape(*lines.shape[:-2], -1), classes - 1)
+            block = with_lowest(Block(lines.reshape(*lines.shape[:-2], -1), classes - 1))
             _check_pixels(block, image, top, given.shape[-1])
             maps[image, top : top + step] = kernels[score](block).reshape(lines.shape[-2:])
     return maps
