@@ -180,9 +180,14 @@ def checked_numbers(values: pa.Array, kind: pa.DataType, column: str, ids: pa.Ar
             missing += flat.null_count
     except pa.ArrowException:  # lists of other sizes
         missing = len(values)
-    if missing or not np.isfinite(flat.to_numpy(zero_copy_only=True)).all():
+    if missing or not _all_finite(flat.to_numpy(zero_copy_only=True)):
         _raise_first_wrong(values, column, ids, sizes)
     return _listed(flat, sizes)
+
+
+def _all_finite(numbers: np.ndarray) -> bool:
+    """Return whether all numbers are finite; NaN is the least and the greatest of all."""
+    return not len(numbers) or bool(np.isfinite([numbers.min(), numbers.max()]).all())
 
 
 @np.errstate(over="ignore")
