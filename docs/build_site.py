@@ -39,6 +39,7 @@ DOCUMENTS = {
         "notebooks/label-relabel-stop.md",
         "notebooks/detection-efficiency.md",
         "notebooks/photo-embeddings.md",
+        "docs/speed.md",
     ],
     "Development": ["docs/architecture.md", "CONTRIBUTING.md", "CHANGELOG.md"],
 }

@@ -10,6 +10,7 @@ sys.path.append(str(DOCS))
 
 import build_site  # noqa: E402, F401 - for the tests
 import write_methods  # noqa: E402, F401
+import write_speed  # noqa: E402, F401
 
 README = """# The kit
 

@@ -1,10 +1,11 @@
 """The site: what it is built of, what it refuses, and the pages of docs that follow the code."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
-from small_site import build_site, write_clone, write_methods
+from small_site import build_site, write_clone, write_methods, write_speed
 
 from alhelpers import mining
 
@@ -136,6 +137,22 @@ def test_the_method_table_is_that_of_the_code():
     assert list(write_methods.ROWS) == list(mining.strategies())
     assert write_methods.PAGE.read_text() == write_methods.page(), "run python docs/write_methods.py"
     assert all(all(row[:3]) for row in write_methods.ROWS.values())
+
+
+def test_the_page_on_speed_shows_each_row_beside_its_limit_and_floor(tmp_path):
+    row = {"work": "a over b", "value": 7.24, "unit": "x", "side": "at least", "limit": 7, "held": True}
+    rows = [row | {"floor": 10.0, "share": 0.724, "why": "reading once"}]
+    rows.append(row | {"value": 1.5, "held": False, "floor": None, "share": None, "why": ""})
+    (tmp_path / "two_words.json").write_text(json.dumps({"commit": "abc1234", "rows": rows}))
+    page = write_speed.page(tmp_path)
+    assert "## Two words\n\n`python tests/benchmarks/bench_two_words.py`, commit abc1234\n" in page
+    assert "| a over b | 7.24x | at least 7x | held | 10x: reading once | 72% |" in page
+    assert "| a over b | 1.5x | at least 7x | missed |  |  |" in page
+
+
+def test_the_committed_page_on_speed_has_every_benchmark():
+    named = set(re.findall(r"benchmarks/(bench_\w+)\.py", write_speed.PAGE.read_text()))
+    assert named == {path.stem for path in (ROOT / "tests" / "benchmarks").glob("bench_*.py")}
 
 
 def test_methods_are_linked_to_words_of_the_glossary():
