@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,8 +18,9 @@ from alhelpers.evaluation.rows import (
     flags,
     floats,
     given,
-    keys,
+    name_column,
     names_of_columns,
+    number_columns,
 )
 from alhelpers.scores.locations import area_of, box_iou, shared_area
 
@@ -60,8 +59,8 @@ def iou(first: ArrayLike, second: ArrayLike) -> np.ndarray:
 class Boxes:
     """Boxes, or the masks of objects with the boxes around them, in columns of n rows."""
 
-    image: list[Hashable]
-    label: list[Hashable]
+    image: Names
+    label: Names
     # (n, 4): left, top, right, bottom.
     corners: np.ndarray
     # (n,): of the box, of the mask, or as the rows say it.
@@ -73,16 +72,14 @@ class Boxes:
     @classmethod
     def read(cls, rows: Any, name: str, *, masks: bool = False, truth: bool = True) -> Boxes:
         """Read and check the columns of a list of dicts or a DataFrame; ground truth may have crowds and areas."""
-        image, label = (keys(column(rows, key, name), key, name) for key in ("image_id", "label"))
+        image, label = (name_column(rows, key, name) for key in ("image_id", "label"))
         columns = names_of_columns(rows)
         check_counted(rows, columns, name, crowds=truth)
         shapes = Masks.read(column(rows, "mask", name), name) if masks else None
         if shapes is None:
-            corners = np.empty((len(label), 4))
-            for place, side in enumerate(SIDES):
-                corners[:, place] = floats(column(rows, side, name), side, name)
+            corners = number_columns(rows, SIDES, name)
             _check_boxes(corners, name)
-            area = (corners[:, 2:] - corners[:, :2]).prod(axis=1)
+            area = area_of(corners)
         else:
             corners, area = shapes.corners.astype(np.float64), shapes.area.astype(np.float64)
         if truth and "area" in columns:
@@ -91,21 +88,11 @@ class Boxes:
         crowd = flags(rows, "iscrowd", name) if crowded else np.zeros(len(label), dtype=bool)
         return cls(image, label, corners, area, crowd, shapes)
 
-    @cached_property
-    def images(self) -> Names:
-        """The images, each once, with its number in each row."""
-        return Names.of(self.image)
-
-    @cached_property
-    def labels(self) -> Names:
-        """The labels, each once, with its number in each row."""
-        return Names.of(self.label)
-
     def take(self, rows: np.ndarray) -> Boxes:
         """Return some of the rows."""
-        names = ([names[row] for row in rows.tolist()] for names in (self.image, self.label))
         masks = self.masks and self.masks.take(rows)
-        return Boxes(*names, self.corners[rows], self.area[rows], self.crowd[rows], masks)
+        columns = (values[rows] for values in (self.corners, self.area, self.crowd))
+        return Boxes(self.image.take(rows), self.label.take(rows), *columns, masks)
 
 
 def _stated_areas(rows: Any, area: np.ndarray, name: str) -> np.ndarray:
@@ -135,9 +122,9 @@ def pair_iou(a: np.ndarray, b: np.ndarray, crowd: np.ndarray | None = None) -> n
 
 def _check_boxes(corners: np.ndarray, name: str) -> None:
     """Raise unless every box is finite and ends where it begins or after."""
-    good = np.isfinite(corners).all(axis=1) & (corners[:, 2:] >= corners[:, :2]).all(axis=1)
-    if not good.all():
-        row = int(np.flatnonzero(~good)[0])
+    finite, ordered = np.isfinite(corners), corners[:, 2:] >= corners[:, :2]
+    if not (finite.all() and ordered.all()):
+        row = int(np.flatnonzero(~(finite.all(axis=1) & ordered.all(axis=1)))[0])
         raise EvaluationError(
             f"row {row} of {name}: left, top, right, bottom are {corners[row].tolist()}; a box needs finite numbers, "
             "right >= left and bottom >= top"

@@ -22,8 +22,7 @@ from alhelpers.evaluation.rows import (
     check_among,
     check_joined,
     check_whole,
-    column,
-    floats,
+    number_columns,
     sort_names,
 )
 
@@ -127,7 +126,7 @@ class Detections:
     ) -> None:
         self._truth = Boxes.read(ground_truth, "ground_truth", masks=masks)
         self._found = Boxes.read(predictions, "predictions", masks=masks, truth=False)
-        self._score = floats(column(predictions, "score", "predictions"), "score", "predictions")
+        self._score = number_columns(predictions, ["score"], "predictions")[:, 0]
         if not self._truth.label:
             raise NoGroundTruth("cannot compare: the ground truth has no row")
         if self._truth.crowd.all():
@@ -245,9 +244,9 @@ class Detections:
         truth_item, found_item = self._places
         return Outcomes(
             self.items,
-            self._truth.labels.take(counted),
+            self._truth.label.take(counted),
             truth_item[counted],
-            self._found.labels,
+            self._found.label,
             found_item,
             self._score,
             self._warnings,
@@ -257,7 +256,7 @@ class Detections:
     def _places(self) -> tuple[np.ndarray, np.ndarray]:
         """The places of the images of ground truth and predictions among the items."""
         places = {item: place for place, item in enumerate(self.items)}
-        first, second = (boxes.images.numbered(places) for boxes in (self._truth, self._found))
+        first, second = (boxes.image.numbered(places) for boxes in (self._truth, self._found))
         return first, second
 
     def _ignored(self, areas: tuple[float, float] | None) -> np.ndarray:
@@ -300,24 +299,24 @@ def _outside(area: np.ndarray, areas: tuple[float, float]) -> np.ndarray:
 def _checked_items(items: Sequence[Hashable] | None, truth: Boxes, found: Boxes) -> tuple[Hashable, ...]:
     """Return the test images, each once, with all those of the rows among them; by default these."""
     if items is None:
-        return tuple(sort_names({*truth.images.distinct, *found.images.distinct}))
+        return tuple(sort_names({*truth.image.distinct, *found.image.distinct}))
     given = tuple(items)
     if len(set(given)) != len(given):
         raise EvaluationError("items holds an image twice")
     for name, boxes in (("ground_truth", truth), ("predictions", found)):
-        check_among(given, boxes.images.distinct, name)
+        check_among(given, boxes.image.distinct, name)
     return given
 
 
 def _warn_of_boxes(truth: Boxes, found: Boxes, images_known: bool) -> tuple[str, ...]:
     """Return what is odd about the boxes, or raise if the two sides cannot be joined by image, label or size."""
     check_joined(
-        truth.labels.distinct,
-        found.labels.distinct,
+        truth.label.distinct,
+        found.label.distinct,
         ("the labels of ground_truth hold", "those of predictions"),
     )
     check_joined(
-        truth.images.distinct, found.images.distinct, ("image_id of ground_truth is", "that of predictions")
+        truth.image.distinct, found.image.distinct, ("image_id of ground_truth is", "that of predictions")
     )
     warnings = []
     if truth.masks is not None and found.masks is not None:

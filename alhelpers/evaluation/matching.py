@@ -125,7 +125,7 @@ def _groups(truth: Boxes, found: Boxes) -> tuple[np.ndarray, np.ndarray, int]:
     """Return the number of each pair of image and label, the same for both sides, and how many numbers there are."""
     images: dict[Hashable, int] = {}
     labels: dict[Hashable, int] = {}
-    places = [(boxes.images.numbered(images), boxes.labels.numbered(labels)) for boxes in (truth, found)]
+    places = [(boxes.image.numbered(images), boxes.label.numbered(labels)) for boxes in (truth, found)]
     first, second = (image * len(labels) + label for image, label in places)
     groups = len(images) * len(labels)
     if groups > 4 * (len(first) + len(second)) + 1000:

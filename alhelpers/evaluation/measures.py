@@ -158,9 +158,8 @@ class Ranking:
     # Of each way that has any right prediction.
     runs: tuple[Runs, ...]
     ways: int
-    # The items that have ground truth, and how much each has.
-    truth_item: np.ndarray
-    truths: np.ndarray
+    # How many predictions up to the last right one, and how much ground truth, each item has, (2, I).
+    by_item: np.ndarray
     interpolated: bool
     # The recalls that the precision is the mean over; None for all points.
     recalls: np.ndarray | None = None
@@ -188,25 +187,30 @@ class Ranking:
         length = max((int(seen[-1]) + 1 for *_, seen in found), default=0)
         folded = fold(item[order[:length]])
         runs = tuple(Runs.build(*ends, folded.size) for ends in found)
-        truth_item, truths = np.unique(truth_item, return_counts=True)
-        return cls(folded, runs, len(rights), truth_item, truths.astype(np.int32), interpolated, recalls)
+        parts = [item[order[:length]], truth_item]
+        items = max((int(part.max()) + 1 for part in parts if len(part)), default=0)
+        by_item = np.stack([np.bincount(part, minlength=items) for part in parts]).astype(np.float64)
+        return cls(folded, runs, len(rights), by_item, interpolated, recalls)
 
     @property
     def rows(self) -> int:
-        """The predictions of the label, or its items with ground truth."""
-        return max(self.item.size, len(self.truth_item), 1)
+        """The predictions of the label, or its items."""
+        return max(self.item.size, self.by_item.shape[1], 1)
 
     def values(self, counts: np.ndarray) -> np.ndarray:
         """Compute the area for each resample; only the ends of runs of right predictions add to it."""
-        draws = counts.shape[1]
-        area, total = np.zeros(draws), np.einsum("i,ib->b", self.truths, counts[self.truth_item])
-        sums = np.empty((self.item.size + 1, draws), dtype=np.int32)
+        draws, area = counts.shape[1], np.zeros(counts.shape[1])
+        counts = counts[: self.by_item.shape[1]]
+        most, total = self.by_item @ counts
+        # What fills up the last column may wrap around: it is never read. Half as many bytes take half the time.
+        small = np.uint16 if most.max(initial=0) < 1 << 16 and counts.max(initial=0) < 1 << 16 else np.int32
+        sums = np.empty((self.item.size + 1, draws), dtype=small)
         sums[-1] = 0  # before the first row
         weights = sums[:-1].reshape(*self.item.shape, draws)
-        running(np.add, counts.take(self.item, axis=0, out=weights, mode="clip"))
+        running(np.add, counts.astype(small).take(self.item, axis=0, out=weights, mode="clip"))
         # Memory that is used again for each way: the system takes longer to hand out new memory than this takes.
-        most = max((run.through.size for run in self.runs), default=0) * draws
-        whole, shares = np.empty((3, most), dtype=np.int32), np.empty(most)
+        room = max((run.through.size for run in self.runs), default=0) * draws
+        whole, shares = np.empty((3, room), dtype=small), np.empty(room)
         for run in self.runs:
             shape = (*run.through.shape, draws)
             size = run.through.size * draws
@@ -219,8 +223,10 @@ class Ranking:
             running(np.add, found)
             if run.seen is not None:
                 sums.take(run.seen, axis=0, out=seen, mode="clip")
-            # Before the first item that counts nothing is seen, and nothing found either.
-            np.divide(found, np.maximum(seen, 1, out=seen), out=precision)
+            # Before the first item that counts nothing is seen, and nothing found either: in the first columns alone.
+            first = seen[:, : np.count_nonzero((seen[0] == 0).any(axis=1))]
+            np.maximum(first, 1, out=first)
+            np.divide(found, seen, out=precision, dtype=np.float64)
             if self.interpolated:
                 running(np.maximum, precision[::-1, ::-1])
             if self.recalls is None:

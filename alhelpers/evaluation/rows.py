@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -55,6 +57,30 @@ def column(rows: Any, key: str, name: str) -> Sequence[Any] | np.ndarray:
         raise EvaluationError(
             f"{name} must be a list of dicts or a DataFrame, got {type(rows).__name__}"
         ) from None
+
+
+def number_columns(rows: Any, keys: Sequence[str], name: str) -> np.ndarray:
+    """Return columns of numbers side by side, (n, columns) float64, all of them finite."""
+    if isinstance(rows, list):
+        # One pass over the dicts; what is wrong is looked for, and named, column by column.
+        with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError):
+            values = map(itemgetter(*keys), rows)
+            flat = values if len(keys) == 1 else chain.from_iterable(values)
+            numbers = np.fromiter(flat, dtype=np.float64, count=len(rows) * len(keys))
+            if np.isfinite(numbers).all():
+                return numbers.reshape(len(rows), len(keys))
+    return np.stack([floats(column(rows, key, name), key, name) for key in keys], axis=1)
+
+
+def name_column(rows: Any, key: str, name: str) -> Names:
+    """Return a column of names (of images, labels), none of them missing."""
+    if isinstance(rows, list):
+        # Nearly all columns are decided by their few distinct values; what is wrong is named below.
+        with contextlib.suppress(KeyError, TypeError):
+            found = Names.of(map(itemgetter(key), rows), len(rows))
+            if {type(value) for value in found.distinct} <= {str, int}:
+                return found
+    return Names.of(keys(column(rows, key, name), key, name))
 
 
 def given(rows: Any, key: str) -> list[Any] | None:
@@ -193,12 +219,13 @@ class Names(Sequence[Hashable]):
     codes: np.ndarray
 
     @classmethod
-    def of(cls, values: Sequence[Hashable]) -> Names:
-        """Return the names numbered in the order in which they come first."""
+    def of(cls, values: Iterable[Hashable], rows: int | None = None) -> Names:
+        """Return the names numbered in the order in which they come first; an iterator's `rows` must be given."""
         if isinstance(values, Names):
             return values
         known: dict[Hashable, int] = defaultdict(count().__next__)
-        places = np.fromiter(map(known.__getitem__, values), dtype=np.intp, count=len(values))
+        rows = len(values) if rows is None else rows
+        places = np.fromiter(map(known.__getitem__, values), dtype=np.intp, count=rows)
         return cls(list(known), places)
 
     def __len__(self) -> int:

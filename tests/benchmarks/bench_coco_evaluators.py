@@ -1,12 +1,15 @@
 """Evaluating 100,000 detections over 5,000 images: the kit against the evaluators of COCO on the package index.
 
 From lists of dicts, ground truth and predictions, to average precisions of 101 recalls, at one overlap and at the mean
-of ten; both sides read both. All must find the same to 1e-9. Processor time.
+of ten; both sides read both. All must find the same to 1e-9. Processor time. The floor is reading each value of the
+dicts once.
 """
 
 import contextlib
 import functools
 import io
+import itertools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -99,6 +102,16 @@ def evaluate(coco: type, evaluation: type, truth: Rows, found: Rows, thresholds:
     return float(np.asarray(run.eval["precision"]).mean())
 
 
+def read_once(*sides: Rows) -> None:
+    """Read each value of the rows once, numbers into an array."""
+    for rows in sides:
+        numbers = ("left", "top", "right", "bottom", *(("score",) if "score" in rows[0] else ()))
+        values = itertools.chain.from_iterable(map(operator.itemgetter(*numbers), rows))
+        np.fromiter(values, dtype=np.float64, count=len(rows) * len(numbers))
+        for name in ("image_id", "label"):
+            list(map(operator.itemgetter(name), rows))
+
+
 def against(report: Report, thresholds: Sequence[float], truth: Rows, found: Rows) -> None:
     """Compare with all others at some thresholds."""
 
@@ -110,17 +123,18 @@ def against(report: Report, thresholds: Sequence[float], truth: Rows, found: Row
         ).value
 
     value = ours()
-    variants: dict[str, Callable[[], float]] = {"alhelpers": ours}
+    variants: dict[str, Callable[[], Any]] = {"alhelpers": ours, "floor": lambda: read_once(truth, found)}
     for name, (coco, evaluation, _) in PEERS.items():
         # Dicts of its own: they write the same values into them each time.
         annotations, given = coco_rows(truth), coco_rows(found)
         variants[name] = functools.partial(evaluate, coco, evaluation, annotations, given, thresholds)
-        theirs = variants[name]()
+        theirs = evaluate(coco, evaluation, annotations, given, thresholds)
         assert abs(theirs - value) < 1e-9, (name, theirs, value)
     times = interleaved(variants, ROUNDS)
     for name, (*_, limit) in PEERS.items():
         what = f"{DETECTIONS} detections, {IMAGES} images, {len(thresholds)} overlaps over {name}"
-        report.at_most(what, times["alhelpers"] / times[name], limit, " of its time")
+        floor = {"floor": times["floor"] / times[name], "why": "reading each value once"}
+        report.at_most(what, times["alhelpers"] / times[name], limit, " of its time", **floor)
 
 
 def main() -> int:

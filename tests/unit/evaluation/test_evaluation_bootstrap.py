@@ -235,7 +235,10 @@ def test_runs_of_right_predictions_make_the_curve_of_all(seed, levels, interpola
     rights = [rng.uniform(size=size) < share for share in rng.uniform(size=3 if interpolated else 1)]
     counts = rng.integers(3, size=(6, 2)).astype(np.int32)
     truth_item = np.concatenate([np.arange(6), item])
-    found = Ranking.build(item, score, rights, truth_item, interpolated).values(counts)
+    ranking = Ranking.build(item, score, rights, truth_item, interpolated)
+    found = ranking.values(counts)
+    # More than 16 bits count.
+    np.testing.assert_array_equal(ranking.values(counts << 16), found)
     area = interpolated_area if interpolated else step_area
     for draw in range(2):
         rows = np.repeat(np.arange(size), counts[item, draw])
