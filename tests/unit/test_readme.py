@@ -60,10 +60,8 @@ def folder(tmp_path_factory):
                 draw(root / name / f"{kind}-{row}.png", kind, (place, row, 99))
     for name, text in SCRIPTS.items():
         # How well it learns does not matter.
-        text = text.replace("steps=100", "steps=10").replace(
-            "TorchClassifier(build)", "TorchClassifier(build, steps=10)"
-        )
-        (root / name).write_text(text)
+        text = text.replace("steps=100", "steps=10")
+        (root / name).write_text(text.replace("TorchClassifier(build)", "TorchClassifier(build, steps=10)"))
     return root
 
 
