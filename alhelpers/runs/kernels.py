@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import zmq
 from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
@@ -215,7 +214,7 @@ def manager_class(
     class GuardedManager(AsyncKernelManager):
         def __init__(self, **options: Any) -> None:
             super().__init__(**options | ({"transport": "ipc", "ip": sockets} if usable else {}))
-            self.context.setsockopt(zmq.RECONNECT_IVL, _CONNECT_INTERVAL)
+            self.context.reconnect_ivl = _CONNECT_INTERVAL
             if waiting is not None:
                 self.client_factory = _ForkedClient
 

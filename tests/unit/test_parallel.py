@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from joblib.externals.loky import ProcessPoolExecutor as LokyExecutor
 from joblib.externals.loky import reusable_executor
 
 from alhelpers import parallel
@@ -52,26 +51,24 @@ def threads_and_product(matrix):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_threads_are_fixed_and_results_the_same_anywhere(threads):
+def test_threads_are_fixed_and_results_the_same_anywhere(threads, other_process):
     matrices = list(torch.rand(6, 300, 300, generator=torch.Generator().manual_seed(0)))
     before = torch.get_num_threads()
-    with LokyExecutor(1) as executor:
-        results = [
-            list(parallel.run(threads_and_product, matrices, workers=workers, threads=threads))
-            for workers in (1, 2, executor)
-        ]
+    results = [
+        list(parallel.run(threads_and_product, matrices, workers=workers, threads=threads))
+        for workers in (1, 2, other_process)
+    ]
     assert results[0] == results[1] == results[2]
     assert {count for count, _ in results[0]} == {threads} and torch.get_num_threads() == before
 
 
-def test_jobs_inside_a_worker_run_one_after_another():
+def test_jobs_inside_a_worker_run_one_after_another(other_process):
     def pids(_):
         return {pid for pid in parallel.run(lambda _: os.getpid(), range(3), workers=2)}, os.getpid()
 
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(parallel.nested).result()
-    with LokyExecutor(1) as pool:
-        assert pool.submit(parallel.nested).result()
+    assert other_process.submit(parallel.nested).result()
     inner, outer = next(parallel.run(pids, [0, 1], workers=2))
     assert inner == {outer}
     assert not parallel.nested()

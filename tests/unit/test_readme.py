@@ -59,7 +59,9 @@ def folder(tmp_path_factory):
             for row in range(counts[1]):
                 draw(root / name / f"{kind}-{row}.png", kind, (place, row, 99))
     for name, text in SCRIPTS.items():
-        (root / name).write_text(text.replace("steps=100", "steps=10"))  # how well it learns does not matter
+        # How well it learns does not matter.
+        text = text.replace("steps=100", "steps=10")
+        (root / name).write_text(text.replace("TorchClassifier(build)", "TorchClassifier(build, steps=10)"))
     return root
 
 

@@ -41,11 +41,8 @@ import itertools, json, os, signal, sys
 from pathlib import Path
 import pandas, pyarrow.parquet
 from alhelpers.runs import Processes, sweep
-from alhelpers.runs.notebooks import read_notebook
-from alhelpers.runs.sources import module_digests, modules_of
 
 notebook, folder = sys.argv[1:]
-module_digests(modules_of(read_notebook(notebook), Path(folder)))  # once for all forks
 ran = []
 
 def execute(self, request):
@@ -80,6 +77,9 @@ def go_on(output):
     assert table["value"].to_list() == [0, 10] and sorted(ran + done) == [0, 1]
     assert pandas.read_csv(f"{output}/results.csv")["value"].to_list() == [0, 10]
     assert not list(Path(output).rglob("*.part"))
+
+run(f"{folder}/first")  # what it imports and computes, it does once for all forks
+ran.clear()
 
 for operations in itertools.count():
     output = f"{folder}/{operations}"
@@ -140,6 +140,7 @@ def test_a_killed_sweep_goes_on_where_it_was(notebook, tmp_path, ran):
     words = [*COMMAND, path, "-g", "seed=0,1,2", "-o", tmp_path / "out", "-w", "1"]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while len(list(tmp_path.glob("started *"))) < 2:
+        assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
