@@ -98,6 +98,7 @@ def test_indexed_answers_equal_a_plain_matcher(store, metadata, filters, chance)
 
 
 def stored_entries(store):
+    store._write_index()
     return set(store._database.execute("SELECT path, value, id FROM entries"))
 
 
