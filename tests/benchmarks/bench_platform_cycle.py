@@ -34,7 +34,8 @@ class Story:
         self.dl, self.project = dl, dl.projects.get(project_name="bench")
         self.images = data.load("digits", seed=0)[0].part(ITEMS)
         self.raw, self.truth = (
-            steps.get_or_create_dataset(self.project, name, self.images.class_names) for name in ("raw", "truth")
+            steps.get_or_create_dataset(self.project, name, self.images.class_names)
+            for name in ("raw", "truth")
         )
         install_app(self.project)
         (model,) = self.project.models.list().items
@@ -47,7 +48,9 @@ class Story:
             next(task for task in self.project.tasks.list() if task.name.startswith(name))
             for name in ("Labeling", "Review")
         )
-        self.rows = pd.DataFrame(data.write_folder(self.images, folder, labelled=False)).assign(remote_path="/")
+        self.rows = pd.DataFrame(data.write_folder(self.images, folder, labelled=False)).assign(
+            remote_path="/"
+        )
         names = [self.images.class_names[label] for label in self.images.labels()]
         self.label_of = {
             Path(path).name: name for path, name in zip(self.rows["local_path"], names, strict=True)
@@ -84,7 +87,9 @@ class Story:
         assert all(len(item.metadata["system"]["tags"]) == 1 for item in copies)
         with ThreadPoolExecutor(ORACLES) as pool:
             found = pool.map(lambda item: [each.label for each in item.annotations.list()], copies)
-            assert all(labels == [self.label_of[item.name]] for item, labels in zip(copies, found, strict=True))
+            assert all(
+                labels == [self.label_of[item.name]] for item, labels in zip(copies, found, strict=True)
+            )
         wait_until(
             lambda: {cycle.status for cycle in self.flow.pipeline_executions.list().all()} == {"success"}
         )
@@ -110,7 +115,8 @@ def shown(what: str, server: int) -> Iterator[None]:
     after = (time.perf_counter(), time.process_time(), *_processor_time(server))
     wall, own, served, worked = (late - early for late, early in zip(after, before, strict=True))
     print(
-        f"  {what:<32} {wall:5.1f} s; processors: SDK {own:.1f}, server {served:.1f}, workers {worked:.1f}", flush=True
+        f"  {what:<32} {wall:5.1f} s; processors: SDK {own:.1f}, server {served:.1f}, workers {worked:.1f}",
+        flush=True,
     )
 
 
