@@ -30,7 +30,7 @@ class Configuration(BaseModel):
     whose text is put after the place, or which is empty where the description says enough.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
 
 Model = TypeVar("Model", bound=Configuration)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import multiprocessing
 import os
 import pickle
@@ -10,7 +11,7 @@ import sys
 import threading
 import time
 import traceback
-import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar
@@ -19,8 +20,20 @@ __all__ = ["nested", "run"]
 
 Result = TypeVar("Result")
 
-# Seconds that jobs must take together before processes are started for them, which takes seconds to import torch.
+# Seconds of work that must be left when processes are started for it: they take as long to import torch.
 _WORTH_A_START = 2.0
+
+# Seconds after which idle processes end, and between two looks at how much work is left.
+_IDLE, _LOOK = 300, 0.05
+
+# Jobs that are ready for each other process, so that it need not wait for this one.
+_READY = 2
+
+# What the first training of a process imports, which takes a second.
+_IMPORTED_BY_TRAINING = "torch._dynamo"
+
+# Whether this process computes beside others that it has started.
+_is_beside = False
 
 
 def run(
@@ -32,9 +45,9 @@ def run(
 ) -> Iterator[Result]:
     """Call a function with each job, several at a time in processes, and yield the results in the order of the jobs.
 
-    joblib starts the processes and keeps them for the next call. Until they are running, the first job is computed in
-    this process, and so are the others if they would take less time than a start. What cannot be sent to another
-    process (an open file, a class of a module that cannot be imported there) is computed in this one, too.
+    This process computes too: from the first moment on, while the others start, and alone if the jobs would take less
+    time than a start. joblib's other processes are kept for the next call. What cannot be sent to one (an open file, a
+    class of a module that cannot be imported there) is computed here.
 
     Parameters
     ----------
@@ -44,8 +57,9 @@ def run(
     jobs : sequence
         The arguments, one a call.
     workers : int, dask.distributed.Client or concurrent.futures.Executor, optional
-        How many processes compute at a time; or what computes instead of them. The default is one a core, or as many
-        as ``OMP_NUM_THREADS`` if that is fewer. Where :func:`nested` is true, a number counts as 1.
+        How many processes compute at a time, with this one; or what computes instead of them. The default is one a
+        core, or as many as ``OMP_NUM_THREADS`` if that is fewer; and 1 where torch finds a GPU, which processes would
+        have to share. Where :func:`nested` is true, a number counts as 1.
     threads : int
         Threads of torch, BLAS and OpenMP in each call. Floating-point results depend on it in their last bits, and on
         nothing else here: they are the same with any number of workers.
@@ -65,23 +79,25 @@ def run(
         return _received(function, jobs, threads, _submitted(workers, function, jobs, threads))
     if workers is not None:
         _check_positive("workers", workers)
-    count = 1 if nested() else min(workers or cores(), len(jobs))
+    count = 1 if nested() else min(workers or (1 if _has_gpu() else cores()), len(jobs))
     if count < 2:
         return (_call(function, job, threads) for job in jobs)
     return _side_by_side(function, jobs, count, threads)
 
 
 def nested() -> bool:
-    """Return whether this code already runs beside others: in a worker process, a service, or a thread of a pool."""
+    """Return whether this code already runs beside others: in a job, a worker process, a service, or a thread."""
     return (
-        multiprocessing.parent_process() is not None
+        _is_beside
+        or multiprocessing.parent_process() is not None
         or threading.current_thread() is not threading.main_thread()
     )
 
 
 def cores() -> int:
-    """Return how many cores this process may use: fewer if ``OMP_NUM_THREADS`` is lower, as in a run of a sweep."""
-    available, limit = available_cores(), os.environ.get("OMP_NUM_THREADS", "")
+    """Return how many cores this process may use: fewer if ``OMP_NUM_THREADS`` is lower, and one beside others."""
+    is_beside = _is_beside or multiprocessing.parent_process() is not None
+    available, limit = 1 if is_beside else available_cores(), os.environ.get("OMP_NUM_THREADS", "")
     return min(available, int(limit)) if limit.isdecimal() and int(limit) else available
 
 
@@ -107,6 +123,12 @@ def limited_threads(threads: int) -> Iterator[None]:
         yield
 
 
+def _has_gpu() -> bool:
+    """Return whether torch is imported and finds a GPU."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_available()
+
+
 def _check_positive(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         also = ", or a Dask client or an executor" if name == "workers" else ""
@@ -126,24 +148,159 @@ def _call(function: Callable[[Any], Result], job: Any, threads: int) -> Result:
 def _side_by_side(
     function: Callable[[Any], Result], jobs: Sequence[Any], workers: int, threads: int
 ) -> Iterator[Result]:
-    from joblib import Parallel, delayed
-    from joblib.externals.loky import reusable_executor
-
-    if getattr(reusable_executor, "_executor", None) is None:  # no processes are running
-        started = time.perf_counter()
-        yield _call(function, jobs[0], threads)
-        jobs = jobs[1:]
-        if (time.perf_counter() - started) * len(jobs) < _WORTH_A_START:
-            yield from (_call(function, job, threads) for job in jobs)
-            return
-    pool = Parallel(n_jobs=workers, return_as="generator", batch_size=1, pre_dispatch="n_jobs")
-    answers = pool(delayed(_call_sent)(_sent(function, job, threads)) for job in jobs)
+    """Compute here, and in other processes as soon as they run."""
+    shared = _Shared(function, jobs, threads, workers - 1)
     try:
-        yield from _received(function, jobs, threads, answers)
+        for place in range(len(jobs)):
+            result, error = shared.answer(place)
+            if error is not None:
+                raise error
+            yield result
     finally:
-        with warnings.catch_warnings():  # joblib warns of results that nobody waits for any more
-            warnings.simplefilter("ignore")
-            answers.close()
+        shared.close()
+
+
+class _Shared:
+    """Jobs that this process and others take from, the first first.
+
+    A thread for each other process hands it one job after another. Jobs are pickled by the main thread, between those
+    that it computes itself: what these use may be changed for a while, such as the mode of a network.
+    """
+
+    def __init__(
+        self, function: Callable[[Any], Any], jobs: Sequence[Any], threads: int, others: int
+    ) -> None:
+        self._function, self._jobs, self._threads, self._others = function, jobs, threads, others
+        self._started, self._computed = time.perf_counter(), 0
+        self._left = deque(range(len(jobs)))  # not taken and not pickled
+        self._pickled: deque[tuple[int, bytes]] = deque()
+        self._only_here: deque[int] = deque()
+        self._answers: dict[int, tuple[Any, BaseException | None]] = {}
+        self._running, self._closed, self._executor = 0, False, None
+        self._changed = threading.Condition()
+        self._pickle()
+        for _ in range(others):
+            threading.Thread(target=self._serve, daemon=True).start()
+
+    def answer(self, wanted: int) -> tuple[Any, BaseException | None]:
+        """Return the result of a job, or its error; until it is there, compute those that nobody has taken."""
+        while wanted not in self._answers:
+            place = self._take(wanted)
+            if place is not None:
+                self._compute(place)
+        return self._answers.pop(wanted)
+
+    def _compute(self, place: int) -> None:
+        self._pickle()
+        try:
+            answer = _beside(self._function, self._jobs[place], self._threads), None
+        except Exception as error:  # noqa: BLE001 - raised in its place, after the results before it
+            answer = None, error
+        with self._changed:
+            self._answers[place] = answer
+            self._computed += 1
+
+    def close(self) -> None:
+        """End the threads, and the processes if they still compute."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._running and self._executor is not None:
+            self._executor.shutdown(wait=True, kill_workers=True)
+
+    def _take(self, wanted: int) -> int | None:
+        """Take the first job; if there is none, wait for an answer and return None."""
+        with self._changed:
+            if self._only_here:
+                return self._only_here.popleft()
+            if self._pickled:
+                return self._pickled.popleft()[0]
+            if self._left:
+                return self._left.popleft()
+            self._changed.wait_for(lambda: wanted in self._answers or self._only_here)
+            return None
+
+    def _pickle(self) -> None:
+        """Make jobs ready for the other processes."""
+        while self._left and len(self._pickled) < _READY * self._others:
+            place = self._left.popleft()
+            content = _sent(self._function, self._jobs[place], self._threads)
+            with self._changed:
+                if content is None:
+                    self._only_here.append(place)
+                else:
+                    self._pickled.append((place, content))
+                self._changed.notify_all()
+
+    def _serve(self) -> None:
+        """Hand one job after another to a process, once it is worth its start and has its imports done."""
+        if not self._wait_until_worth_it():
+            return
+        from joblib.externals.loky import get_reusable_executor
+
+        with self._changed:
+            self._executor = self._executor or get_reusable_executor(self._others, timeout=_IDLE)
+            content = self._pickled[0][1] if self._pickled else None
+        with contextlib.suppress(Exception):  # the first job says what is wrong
+            names = [_IMPORTED_BY_TRAINING] if _IMPORTED_BY_TRAINING in sys.modules else []
+            self._executor.submit(_prepare, content, names).result()
+        while (job := self._next()) is not None:
+            place, content = job
+            try:
+                answer = pickle.loads(self._executor.submit(_call_sent, content).result() or b"")
+            except EOFError:  # it cannot be read there, or its result cannot be sent
+                answer = None
+            except Exception as error:  # noqa: BLE001 - such as of a process that has died
+                answer = None, error
+            with self._changed:
+                self._running -= 1
+                if answer is None:
+                    self._only_here.append(place)
+                else:
+                    self._answers[place] = answer
+                self._changed.notify_all()
+
+    def _wait_until_worth_it(self) -> bool:
+        """Wait until processes run already, or the jobs that are left take so long that a start pays."""
+        from joblib.externals.loky import reusable_executor
+
+        with self._changed:
+            while not self._closed:
+                taken = self._computed + 1
+                left = len(self._left) + len(self._pickled)
+                seconds = (time.perf_counter() - self._started) / taken * left
+                # those that were started before end when they are idle
+                if getattr(reusable_executor._executor, "_processes", None) or seconds >= _WORTH_A_START:
+                    return True
+                self._changed.wait(_LOOK)
+        return False
+
+    def _next(self) -> tuple[int, bytes] | None:
+        """Take the first job that can be sent; None at the end."""
+        with self._changed:
+            while not self._closed and not self._pickled:
+                self._changed.wait()
+            if self._closed:
+                return None
+            self._running += 1
+            return self._pickled.popleft()
+
+
+def _beside(function: Callable[[Any], Result], job: Any, threads: int) -> Result:
+    """Call in this process, while others compute."""
+    global _is_beside
+    _is_beside = True
+    try:
+        return _call(function, job, threads)
+    finally:
+        _is_beside = False
+
+
+def _prepare(content: bytes | None, modules: list[str]) -> None:
+    """Import in a worker process what a call needs."""
+    for name in modules:
+        importlib.import_module(name)
+    pickle.loads(content or b"")
 
 
 def _submitted(

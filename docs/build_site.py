@@ -33,7 +33,7 @@ PARTS = {
 }
 #: The documents, by caption; what they link to comes to the last one.
 DOCUMENTS = {
-    "Reference": ["docs/glossary.md", "docs/methods.md"],
+    "Reference": ["docs/glossary.md", "docs/methods.md", "docs/cluster.md"],
     "Measured": [
         "notebooks/label-efficiency.md",
         "notebooks/label-relabel-stop.md",

@@ -8,7 +8,6 @@ It reads ``output/benchmarks``; the limits and floors are those of ``tests/bench
 import json
 import os
 import platform
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +20,15 @@ This page is generated: `./run bench && python docs/write_speed.py` measures eve
 
 Ratios are to the named peer in the same process or the same run, in turn with it; times are medians. The floor is what
 nothing could be faster than on this machine, such as reading the numbers once or a convolution alone; a share of 100 %
-would reach it. Measured at commit {commit}, on {cores} cores ({processor}), Python {python}.
+would reach it. Measured on {cores} cores ({processor}), Python {python}; under each title stands the last commit that
+changed the code that was measured.
 """
 
 
 def page(folder: Path) -> str:
     """Return the page of a folder of measurements."""
     sections = [_section(path) for path in sorted(folder.glob("*.json"))]
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.strip()
-    head = HEAD.format(
-        commit=commit, cores=os.cpu_count(), processor=_processor(), python=platform.python_version()
-    )
+    head = HEAD.format(cores=os.cpu_count(), processor=_processor(), python=platform.python_version())
     return "\n".join([head, *sections])
 
 
@@ -46,14 +41,15 @@ def _processor() -> str:
 
 
 def _section(path: Path) -> str:
-    rows = [_row(row) for row in json.loads(path.read_text())]
+    measured = json.loads(path.read_text())
     title = path.stem.replace("_", " ").capitalize()
-    head = (
-        "| work | measured | limit | | floor | share of the floor |\n| --- | ---: | ---: | --- | --- | ---: |"
-    )
-    return (
-        f"## {title}\n\n`python tests/benchmarks/bench_{path.stem}.py`\n\n" + "\n".join([head, *rows]) + "\n"
-    )
+    source = f"`python tests/benchmarks/bench_{path.stem}.py`, commit {measured['commit']}"
+    head = [
+        "| work | measured | limit | | floor | share of the floor |",
+        "| --- | ---: | ---: | --- | --- | ---: |",
+    ]
+    table = "\n".join([*head, *map(_row, measured["rows"])])
+    return f"## {title}\n\n{source}\n\n{table}\n"
 
 
 def _row(row: dict[str, Any]) -> str:

@@ -49,7 +49,8 @@ def add_to(commands: Any) -> None:
     )
     add, engine = mine.add_argument, mine.add_mutually_exclusive_group()
     add("configuration", type=Path, metavar="CONFIG", help="a miner configuration, a JSON file")
-    add("records", metavar="RECORDS", help="a Parquet file, a glob of them in quotes, or JSON lines (.jsonl)")
+    pool = "a Parquet file, a folder, a glob in quotes or a URL of them, or JSON lines (.jsonl)"
+    add("records", metavar="RECORDS", help=pool)
     picks = "a Parquet file of all rounds; created if missing"
     add("-o", "--output", type=local, required=True, metavar="PICKS", help=picks)
     labelled = "the labelled records (default: those of RECORDS that select_reference selects)"

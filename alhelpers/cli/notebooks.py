@@ -47,7 +47,7 @@ def _add_sweep(sweep: argparse.ArgumentParser) -> None:
     add("notebook", type=Path)
     add("-g", "--grid", action="append", default=[], metavar="NAME=VALUE,VALUE", help="values to combine")
     add("--settings", type=Path, metavar="FILE", help="a list of parameter sets as JSON, in place of a grid")
-    add("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    add("-o", "--output", required=True, metavar="FOLDER", help="a folder, or a URL in object storage")
     add("--fresh", action="store_true", help="run all settings again")
     add("-w", "--workers", type=int, help="runs at a time (default: one for each core)")
     add("--seconds", type=float, help="kill a run that takes longer")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 
 from alhelpers.data.arrays import bytes_of, each, parts_of
 from alhelpers.protocols import Dataset
+from alhelpers.training._layout import channels_last
 from alhelpers.uncertainty._inputs import call_model
 from alhelpers.uncertainty._torch import kept_modes
 
@@ -126,9 +128,16 @@ def run(
     check: Callable[[Any, int], torch.Tensor] = lambda output, rows: output,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the outputs of a network in evaluation mode, and its embeddings, (N, D)."""
-    outputs, embeddings = [], []
-    with kept_modes(network), _kept_embeddings(network, embedding) as kept, torch.inference_mode():
-        for batch in batches:
+    outputs, embeddings, remaining = [], [], iter(batches)
+    first = next(remaining)
+    few = each(lambda part: part[:2], first)
+    with (
+        kept_modes(network),
+        channels_last(network, lambda: network(each(torch.clone, few))),
+        _kept_embeddings(network, embedding) as kept,
+        torch.inference_mode(),
+    ):
+        for batch in chain([first], remaining):
             outputs.append(check(network(batch), len(parts_of(batch)[0])))
             embeddings.append(kept.pop().flatten(1) if kept else outputs[-1][:, :0])
             kept.clear()

@@ -16,6 +16,7 @@ from alhelpers.learners.box_predictions import BoxPredictions
 from alhelpers.learners.grid_learner import GridLearner
 from alhelpers.learners.grid_network import STRIDE, BoxNetwork, passes_of
 from alhelpers.protocols import Dataset, Task
+from alhelpers.training.devices import Device, working_on
 from alhelpers.uncertainty import BoxSamples, merge_boxes
 from alhelpers.uncertainty._torch import check_choice, first_not_finite, kept_modes
 
@@ -51,6 +52,9 @@ class Detector(GridLearner):
         The IoU above which the less confident of two boxes is left out; boxes of passes are merged from 0.5 on.
     prediction_batch_size : int
         Images in one forward pass.
+    device : str or torch.device, optional
+        Where to train and predict; between calls the network is on the CPU. None: a GPU if torch finds one, else the
+        CPU.
     seed : int
         Of the initial weights.
 
@@ -98,6 +102,7 @@ class Detector(GridLearner):
         score_threshold: float = 0.05,
         overlap: float = 0.6,
         prediction_batch_size: int = 64,
+        device: Device = None,
         seed: int = 0,
     ) -> None:
         check_choice("merge", merge, ("grid", "iou"))
@@ -117,6 +122,7 @@ class Detector(GridLearner):
             "score_threshold": score_threshold,
             "overlap": overlap,
             "prediction_batch_size": prediction_batch_size,
+            "device": device,
         }
         super().__init__(class_names, options, seed)
 
@@ -148,10 +154,11 @@ class Detector(GridLearner):
             If the data set is empty or has other classes, passes is not valid, or an image is not
             finite; or if the network's weights give outputs that are not.
         """
-        found = [
-            self._predict_part(images, dataset.ids[first:], passes, embeddings, seed)
-            for first, images in self._parts(dataset, passes)
-        ]
+        with working_on(self.device, self.network):
+            found = [
+                self._predict_part(images, dataset.ids[first:], passes, embeddings, seed)
+                for first, images in self._parts(dataset, passes)
+            ]
         counts, _, *columns = zip(*found, strict=True)
         boxes, confidences, samples, sampled, vectors, objects = (
             None if column[0] is None else np.concatenate(column) for column in columns

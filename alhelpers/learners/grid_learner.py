@@ -19,7 +19,8 @@ from alhelpers.learners.predictions import check_request, checked_names, listed_
 from alhelpers.learners.weights import WithWeights
 from alhelpers.protocols import Dataset, History, Progress, Task
 from alhelpers.training import Loss, as_tensors, floating_type, train
-from alhelpers.uncertainty._torch import called_with_seed, device_of, first_not_finite, is_count
+from alhelpers.training.devices import device_of
+from alhelpers.uncertainty._torch import called_with_seed, first_not_finite, is_count
 
 # Bytes of the outputs of all passes that a prediction has at once.
 _AT_ONCE = 2**26
@@ -62,7 +63,7 @@ class GridLearner(WithWeights):
             raise ValueError(
                 f"learning_rate is {options['learning_rate']!r}: it must be a finite number above 0"
             )
-        self._options = options
+        self._options, self.device = options, options["device"]
         self.network: Any = called_with_seed(self._network, seed).to(memory_format=torch.channels_last).eval()
 
     def _state(self) -> dict[str, Any]:
@@ -116,7 +117,7 @@ class GridLearner(WithWeights):
         if validation is not None and not len(validation):
             raise ValueError("the validation set is empty: pass at least one row, or validation=None")
         pairs = [self._pair(each) for each in (dataset, validation) if each is not None]
-        recipe = ("batch_size", "learning_rate", "patience", "evaluations")
+        recipe = ("batch_size", "learning_rate", "patience", "evaluations", "device")
         options = {name: self._options[name] for name in recipe}
         steps = self._options["steps"] or default_steps(len(dataset))
         return train(

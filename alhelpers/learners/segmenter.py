@@ -23,6 +23,7 @@ from alhelpers.learners.segmentation_predictions import (
     score_maps,
 )
 from alhelpers.protocols import Dataset, Task
+from alhelpers.training.devices import Device, working_on
 from alhelpers.uncertainty._torch import kept_modes
 
 
@@ -37,7 +38,7 @@ class Segmenter(GridLearner):
     ----------
     class_names : sequence of str
         The C classes, in the order of the data sets' names; the first is the background.
-    channels, dropout, steps, augmentation, prediction_batch_size, seed
+    channels, dropout, steps, augmentation, prediction_batch_size, device, seed
         As of :class:`Detector`.
     batch_size, learning_rate, patience, evaluations
         As of :func:`alhelpers.training.train`.
@@ -76,6 +77,7 @@ class Segmenter(GridLearner):
         patience: int | None = None,
         evaluations: int = 10,
         prediction_batch_size: int = 64,
+        device: Device = None,
         seed: int = 0,
     ) -> None:
         class_names = listed_names(class_names)
@@ -93,6 +95,7 @@ class Segmenter(GridLearner):
             "patience": patience,
             "evaluations": evaluations,
             "prediction_batch_size": prediction_batch_size,
+            "device": device,
         }
         super().__init__(class_names, options, seed)
 
@@ -124,9 +127,11 @@ class Segmenter(GridLearner):
             If the data set is empty or has other classes, passes is not valid, or an image is not
             finite.
         """
-        found = [
-            self._predict_part(images, passes, embeddings, seed) for _, images in self._parts(dataset, passes)
-        ]
+        with working_on(self.device, self.network):
+            found = [
+                self._predict_part(images, passes, embeddings, seed)
+                for _, images in self._parts(dataset, passes)
+            ]
         confidences, reduced, vectors = zip(*found, strict=True)
         return SegmentationPredictions(
             np.concatenate(confidences),
@@ -160,11 +165,11 @@ class Segmenter(GridLearner):
         if not passes:
             raise ValueError("passes is 0: it must be at least 2")
         found = []
-        for _, images in self._parts(dataset, passes):
-            with kept_modes(self.network), torch.inference_mode():
+        with working_on(self.device, self.network), kept_modes(self.network), torch.inference_mode():
+            for _, images in self._parts(dataset, passes):
                 outputs = passes_of(self.network.head, self.network.features(images), passes, seed)
                 pixels = at_pixels(outputs.flatten(0, 1), images.shape[2:]).exp()
-            found.append(pixels.clamp(0, 1).unflatten(0, (-1, passes)).float().cpu().numpy())
+                found.append(pixels.clamp(0, 1).unflatten(0, (-1, passes)).float().cpu().numpy())
         return np.concatenate(found)
 
     def _predict_part(

@@ -31,6 +31,9 @@ class TorchClassifier(TorchLearner):
         The recipe, as in :func:`alhelpers.training.train`.
     prediction_batch_size : int
         Rows in one forward pass of a prediction.
+    device : str or torch.device, optional
+        Where to train and predict; between calls the module is where it was. None: where the module is, but from the
+        CPU it goes to a GPU if torch finds one.
     seed : int
         Of the initial weights, where ``build`` is not a module.
 

@@ -23,11 +23,11 @@ from alhelpers.training._outputs import (
     checked_outputs,
     warn_of_probabilities,
 )
+from alhelpers.training.devices import Device, device_of, working_on
 from alhelpers.uncertainty import mc_dropout
 from alhelpers.uncertainty._torch import (
     called_with_seed,
     derived_seed,
-    device_of,
     first_not_finite,
 )
 
@@ -57,6 +57,7 @@ class TorchLearner(WithWeights):
         patience: int | None = None,
         evaluations: int = 10,
         prediction_batch_size: int = 256,
+        device: Device = None,
         seed: int = 0,
     ) -> None:
         self.task = self._tasks[0] if task is None else task
@@ -80,7 +81,9 @@ class TorchLearner(WithWeights):
             "patience": patience,
             "evaluations": evaluations,
             "prediction_batch_size": prediction_batch_size,
+            "device": device,
         }
+        self.device = device
         self._build = build
         self.network = build if isinstance(build, nn.Module) else _built(build, seed)
         self._first_weights = copy.deepcopy(build.state_dict()) if isinstance(build, nn.Module) else None
@@ -120,6 +123,7 @@ class TorchLearner(WithWeights):
             "augmentation",
             "patience",
             "evaluations",
+            "device",
         )
         history = train(
             self._called(dataset),
@@ -167,11 +171,10 @@ class TorchLearner(WithWeights):
         names = checked_names(self._class_names, dataset)
         dataset = self._prepared(dataset)
         network, parts = self._called(dataset), []
-        for number, (first, inputs) in enumerate(self._parts(dataset)):
-            part_seed = derived_seed(seed, number) if number else seed
-            parts.append(
-                self._predict_part(network, inputs, passes, embeddings, part_seed, dataset.ids[first:], names)
-            )
+        with working_on(self.device, self.network):
+            for number, (first, inputs) in enumerate(self._parts(dataset)):
+                part_seed, ids = derived_seed(seed, number) if number else seed, dataset.ids[first:]
+                parts.append(self._predict_part(network, inputs, passes, embeddings, part_seed, ids, names))
         outputs, vectors, samples = (
             None if columns[0] is None else np.concatenate(columns) for columns in zip(*parts, strict=True)
         )
@@ -244,7 +247,8 @@ class TorchLearner(WithWeights):
         samples = None
         if passes:
             module = head.module if isinstance(head, Called) else head
-            samples, _ = mc_dropout(module, values, passes, batch_size=size, seed=seed, **self._sampled())
+            options = {"batch_size": size, "device": device, "seed": seed, **self._sampled()}
+            samples, _ = mc_dropout(module, values, passes, **options)
         return (
             outputs.float().cpu().numpy(),
             vectors.float().cpu().numpy() if embeddings else None,

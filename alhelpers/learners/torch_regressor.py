@@ -21,8 +21,8 @@ class TorchRegressor(TorchLearner):
         error.
     task : {"regression"}
         The only one.
-    preprocess, embedding, steps, batch_size, learning_rate, augmentation, patience, evaluations, seed
-        With ``prediction_batch_size``, as of :class:`~alhelpers.learners.TorchClassifier`.
+    preprocess, embedding, steps, batch_size, learning_rate, augmentation, patience, evaluations, device
+        With ``prediction_batch_size`` and ``seed``, as of :class:`~alhelpers.learners.TorchClassifier`.
 
     Notes
     -----

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from alhelpers.evaluation.boxes import Boxes
-from alhelpers.evaluation.matching import Pairs
-from alhelpers.evaluation.rows import check_joined, codes, column, floats, keys
 from alhelpers.mining._selection import MiningError, PoolExhausted, Selection, check_whole
+
+# alhelpers.evaluation is imported where it is used: it would take a third of the time of importing this package.
+if TYPE_CHECKING:
+    from alhelpers.evaluation.boxes import Boxes
 
 # Pairs that overlap less are of different objects.
 _LEAST_OVERLAP = 1e-9
@@ -83,6 +84,9 @@ def box_label_errors(labels: Any, predictions: Any) -> BoxErrors:
     Tkachenko, Thyagarajan & Mueller, "ObjectLab: automated diagnosis of mislabeled images in object detection data",
     arXiv:2309.00832, which has the first three kinds, with thresholds on the confidence.
     """
+    from alhelpers.evaluation.matching import Pairs
+    from alhelpers.evaluation.rows import codes
+
     given, found, score = _read(labels, predictions)
     pairs = Pairs.find(_of_one_class(given), _of_one_class(found), score, _LEAST_OVERLAP)
     in_crowd = _largest(pairs.overlap * given.crowd[pairs.target], pairs.prediction, len(score))
@@ -155,6 +159,8 @@ def relabel_boxes(labels: Any, predictions: Any, size: int) -> Selection:
 
 def _errors(labels: Any, predictions: Any, found: BoxErrors) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Yield the image and the most likely error of each label, and of each prediction."""
+    from alhelpers.evaluation.rows import column, keys
+
     kinds = ("misplaced", "swapped", "spurious")
     of_labels = np.stack([getattr(found, kind) for kind in kinds], axis=1).reshape(-1, len(kinds))
     better = np.concatenate([found.better, np.full((len(of_labels), 1), -1)], axis=1)
@@ -179,6 +185,9 @@ def _errors(labels: Any, predictions: Any, found: BoxErrors) -> Iterator[tuple[A
 
 
 def _read(labels: Any, predictions: Any) -> tuple[Boxes, Boxes, np.ndarray]:
+    from alhelpers.evaluation.boxes import Boxes
+    from alhelpers.evaluation.rows import check_joined, column, floats
+
     for name, passed, way in (
         ("labels", labels, "dataset.labels()"),
         ("predictions", predictions, "predictions.rows(dataset.ids)"),

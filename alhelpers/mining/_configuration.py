@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Collection, Mapping
@@ -179,8 +180,10 @@ def _plain_value(value: Any) -> Any:
     raise TypeError(f"{value!r} is not a number, text, list or object")
 
 
-#: The JSON schema of a miner configuration; the node Mine Items adds keys of its own.
-CONFIG_SCHEMA: dict[str, Any] = json_schema(MinerConfig, "miner configuration")
+@functools.cache
+def config_schema() -> dict[str, Any]:
+    """Return the JSON schema of a miner configuration; the node Mine Items adds keys of its own."""
+    return json_schema(MinerConfig, "miner configuration")
 
 
 def parse_config(config: Mapping[str, Any] | MinerConfig | None) -> MinerConfig:

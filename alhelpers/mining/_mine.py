@@ -38,9 +38,9 @@ def mine(
 
     Parameters
     ----------
-    records : list of dict, pyarrow.Table, str, pathlib.Path or Query
-        The pool: records, the path or glob of their Parquet files, or a query. Only the fields needed are read,
-        a part of about 100,000 records at a time, so that a pool may be larger than the memory.
+    records : list of dict, pyarrow.Table, str, pathlib.Path, Files or Query
+        The pool: records, the path, glob, folder or URL of their Parquet files, or a query. Only the fields needed are
+        read, a part of about 100,000 records at a time, so that a pool may be larger than the memory.
     strategy : str or callable
         The strategy; :func:`strategies` lists them, with their fields and options. Or a score of one's own, higher
         first: the name of a number that each record has, such as ``"metadata.blur"``, or a function that returns the
@@ -59,7 +59,7 @@ def mine(
         The seed of strategies that use random numbers.
     engine : None, concurrent.futures.Executor or dask.distributed.Client
         Where to compute: in this process, in the workers of a pool, or on a cluster. Workers read the files
-        themselves, so they must see them under the same path.
+        themselves, so they must see them under the same path, or by URL.
     progress : callable, optional
         Called in this process with the number done and the total: of scored records, or of chosen ones for
         strategies that choose records together.

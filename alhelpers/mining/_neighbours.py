@@ -8,22 +8,24 @@ the pool or the worker.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
+
+from alhelpers.mining._regions import distance_bounds, regions_of, rounding, to_nearest
 
 METRICS = ("euclidean", "cosine")
 
 # Products in a block, and its columns: 8 MiB of float32, which fits into the processor's cache.
 _BLOCK, _COLUMNS = 1 << 21, 8192
 
-# Columns that share one minimum, at most; and how many groups there should be for each neighbour.
-_GROUP, _GROUPS = 32, 8
+# Columns that share one minimum, at most; how many groups there should be for each neighbour, and at least.
+_GROUP, _GROUPS, _LEAST_GROUPS = 32, 8, 128
 
 # Elements of the differences that are computed at once.
 _CHUNK_ELEMENTS = 1 << 16
-
-_UNIT_ROUNDOFF = 2.0**-24
 
 
 class Nearest(NamedTuple):
@@ -55,19 +57,33 @@ def nearest(
     if limits is not None:
         squared[:] = limits[:, None]
     places = np.full((len(vectors), k), -1, dtype=np.int64)
-    for start in range(0, len(vectors), screen.rows):
-        rows = slice(start, start + screen.rows)
+    exclude = None if own is None else np.where(own >= 0, screen.columns[own], -1)
+    for rows in screen.blocks(vectors):
         query = _Query(screen, vectors[rows])
-        for first in range(0, len(base), _COLUMNS):
-            products = query.products(first)
-            if own is not None:
-                _exclude(products, own[rows] - first)
-            bound = query.bound(squared[rows, -1])
-            # places grow: with k vectors at distance 0, later ones cannot be nearer
-            bound[squared[rows, -1] <= 0] = -np.inf
-            row, place, distance = query.candidates(products, first, bound)
-            _keep_nearest(squared[rows], places[rows], row, place, distance)
+        found = Nearest(squared[rows], places[rows])
+        for region in query.away.mean(axis=0).argsort():
+            near = query.reaching(region, found.squared[:, -1])
+            for columns in screen.columns_of(region) if len(near) else ():
+                left_out = None if exclude is None else exclude[rows][near]
+                _search(query.take(near), columns, found, near, left_out)
+        squared[rows], places[rows] = found
     return Nearest(squared, places)
+
+
+def _search(
+    query: _Query, columns: slice, found: Nearest, near: np.ndarray, left_out: np.ndarray | None
+) -> None:
+    """Search a block of the base for neighbours of the queries, which are some of the rows that were found so far."""
+    squared, places = found.squared[near], found.places[near]
+    products, there = query.products(columns), query.screen.places[columns]
+    if left_out is not None:
+        _exclude(products, left_out - columns.start)
+    bound = query.bound(squared[:, -1])
+    # with k vectors at distance 0, later ones of the base are not nearer
+    bound[(squared[:, -1] <= 0) & (places[:, -1] < there.min())] = -np.inf
+    row, place, distance = query.candidates(products, there, bound)
+    _keep_nearest(squared, places, row, place, distance)
+    found.squared[near], found.places[near] = squared, places
 
 
 def squared_to_nearest(vectors: np.ndarray, base: np.ndarray, limits: np.ndarray | None = None) -> np.ndarray:
@@ -99,9 +115,9 @@ def as_distance(squared: np.ndarray, metric: str) -> np.ndarray:
 
 
 class _Screen:
-    """A base as a factor of products, centred to keep rounding errors small.
+    """A base as a factor of products, by region, and centred to keep rounding errors small.
 
-    It is padded with columns at infinite distance, so that all groups have the same size.
+    Each region is padded with columns at infinite distance, so that all groups have the same size.
     """
 
     def __init__(self, base: np.ndarray, k: int, resolution: float) -> None:
@@ -110,20 +126,44 @@ class _Screen:
         centred = base - self.center
         lengths = np.einsum("ij,ij->i", centred, centred)
         self.longest = float(lengths.max(initial=0))
+        self.regions = regions_of(centred, k)
         count, size = base.shape
-        wanted = min(_GROUP, max(1, min(count, _COLUMNS) // (_GROUPS * k)))
+        sizes = np.diff(self.regions.offsets)
+        wanted = min(_GROUP, max(1, min(int(sizes.mean()), _COLUMNS) // max(_GROUPS * k, _LEAST_GROUPS)))
         self.group = 1 << wanted.bit_length() - 1  # a power of two, so that blocks are made of whole groups
-        padded = -(-count // self.group) * self.group
+        padded = -(-sizes // self.group) * self.group
+        self.starts = np.append(0, np.cumsum(padded))
+        # the column of each vector of the base, and the place of the vector of each column
+        self.columns = np.empty(count, dtype=np.intp)
+        self.columns[self.regions.order] = np.arange(count) + np.repeat(
+            self.starts[:-1] - self.regions.offsets[:-1], sizes
+        )
+        self.places = np.full(self.starts[-1], count)
+        self.places[self.columns] = np.arange(count)
         # x (-2 y) + 1 |y|^2 in one product; such products are fastest if the base is in columns
-        self.factors = np.zeros((size + 1, padded), dtype=np.float32)
-        np.multiply(centred.T, -2, out=self.factors[:size, :count])
-        self.factors[size, :count] = lengths
-        self.factors[size, count:] = np.inf
-        # The errors of products, lengths, centring and differences add up, each of D roundings or fewer: with
-        # S = |x|^2 + |y|^2, D S for the products, D S for the lengths, 2 D S for the differences, 16 S for the rest.
-        self.error = (4 * size + 16) * _UNIT_ROUNDOFF
-        self.rows = max(1, _BLOCK // max(min(padded, _COLUMNS), size))
-        self.buffer = np.empty(self.rows * min(padded, _COLUMNS), dtype=np.float32)
+        self.factors = np.zeros((size + 1, self.starts[-1]), dtype=np.float32)
+        self.factors[:size, self.columns] = -2 * centred.T
+        self.factors[size] = np.inf
+        self.factors[size, self.columns] = lengths
+        self.error = rounding(size)
+        widest = min(padded.max(initial=1), _COLUMNS)
+        self.rows = max(1, _BLOCK // max(widest, size))
+        self.buffer = np.empty(self.rows * widest, dtype=np.float32)
+
+    def blocks(self, vectors: np.ndarray) -> Iterator[slice | np.ndarray]:
+        """Divide vectors into blocks, which are near the same regions."""
+        order = None
+        if len(self.regions.radii) > 1:
+            order = np.argsort(to_nearest(vectors - self.center, self.regions.centres)[0], kind="stable")
+        for start in range(0, len(vectors), self.rows):
+            rows = slice(start, start + self.rows)
+            yield rows if order is None else order[rows]
+
+    def columns_of(self, region: int) -> Iterator[slice]:
+        """Return the blocks of columns of a region."""
+        start, stop = self.starts[region : region + 2]
+        for first in range(start, stop, _COLUMNS):
+            yield slice(first, min(first + _COLUMNS, stop))
 
 
 class _Query:
@@ -135,13 +175,28 @@ class _Query:
         centred = np.subtract(vectors, screen.center, out=self.factors[:, :-1])
         self.lengths = np.einsum("ij,ij->i", centred, centred)
         self.error = screen.error * (self.lengths + screen.longest) + screen.resolution
+        self.away = distance_bounds(centred, screen.regions.centres)[0]
 
-    def products(self, first: int) -> np.ndarray:
+    def take(self, rows: np.ndarray) -> _Query:
+        """Return the query of some of the vectors."""
+        if len(rows) == len(self.vectors):
+            return self
+        taken = copy(self)
+        for name in ("vectors", "factors", "lengths", "error"):
+            setattr(taken, name, getattr(self, name)[rows])
+        return taken
+
+    def reaching(self, region: int, squared: np.ndarray) -> np.ndarray:
+        """Return the rows of which a vector of the region can be at such a distance or nearer."""
+        nearest = np.maximum(self.away[:, region] - self.screen.regions.radii[region], 0)
+        return np.flatnonzero(nearest**2 * (1 - self.screen.error) - self.screen.resolution <= squared)
+
+    def products(self, columns: slice) -> np.ndarray:
         """Return squared distances to a block of the base, less the vector's squared length; (n, columns).
 
         The next block overwrites them.
         """
-        factors = self.screen.factors[:, first : first + _COLUMNS]
+        factors = self.screen.factors[:, columns]
         products = self.screen.buffer[: len(self.vectors) * factors.shape[1]].reshape(-1, factors.shape[1])
         return np.matmul(self.factors, factors, out=products)
 
@@ -150,23 +205,23 @@ class _Query:
         return (squared - self.lengths) + self.error
 
     def candidates(
-        self, products: np.ndarray, first: int, bound: np.ndarray
+        self, products: np.ndarray, places: np.ndarray, bound: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return row, place and squared distance of all pairs that can be among the k nearest, by row."""
         k, groups = self.screen.k, products.shape[1] // self.screen.group
         members = products.reshape(len(products), self.screen.group, groups)
         minima = np.minimum.reduce(members, axis=1) if self.screen.group > 1 else products
-        lowest = minima.min(axis=1)
+        bound = np.minimum(bound, np.finfo(np.float32).max)  # nothing at infinity is a candidate
+        row = np.flatnonzero(minima.min(axis=1) <= bound)
+        minima, bound = minima[row], bound[row]
         if k <= groups:
             # the k smallest of a row lie in the k groups with the smallest minima, none above the largest of these
-            largest = lowest if k == 1 else np.partition(minima, k - 1, axis=1)[:, k - 1]
-            bound = np.minimum(bound, largest + 2 * self.error)
-        bound = np.minimum(bound, np.finfo(np.float32).max)  # nothing at infinity is a candidate
-        row = np.flatnonzero(lowest <= bound)
-        hit, group = np.nonzero(minima[row] <= bound[row, None])
-        row = row[hit]
-        hit, member = np.nonzero(members[row, :, group] <= bound[row, None])
-        row, place = row[hit], first + member * groups + group[hit]
+            largest = minima.min(axis=1) if k == 1 else np.partition(minima, k - 1, axis=1)[:, k - 1]
+            bound = np.minimum(bound, largest + 2 * self.error[row])
+        hit, group = np.nonzero(minima <= bound[:, None])
+        row, bound = row[hit], bound[hit]
+        hit, member = np.nonzero(members[row, :, group] <= bound[:, None])
+        row, place = row[hit], places[member * groups + group[hit]]
         return row, place, self._squared_distances(row, place)
 
     def _squared_distances(self, row: np.ndarray, place: np.ndarray) -> np.ndarray:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import itertools
-import re
+import os
 import shutil
+import uuid
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from alhelpers import storage
 from alhelpers.files import replacing
 from alhelpers.mining._selection import MiningError, Selection
+from alhelpers.records import Files, RecordError
 from alhelpers.records.writing import in_place_of
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 #: The columns beside ``id``.
 _COLUMNS = {
@@ -28,13 +34,13 @@ _COLUMNS = {
 }
 
 
-def read_picks(path: str | Path) -> pa.Table:
+def read_picks(path: str | Path | Files) -> pa.Table:
     """Read the picks of all rounds so far.
 
     Parameters
     ----------
-    path : str or pathlib.Path
-        A file that :func:`append_picks` wrote, or that does not exist yet.
+    path : str, pathlib.Path or Files
+        A file that :func:`append_picks` wrote, or that does not exist yet; local, or by URL.
 
     Returns
     -------
@@ -52,7 +58,7 @@ def read_picks(path: str | Path) -> pa.Table:
     UserWarning
         If the file is damaged: the picks that can be read are returned, with null for what is lost of them.
     """
-    table, damage = _read(Path(path))
+    table, damage = _read(_place(path))
     if damage:
         warnings.warn(
             f"{path} is damaged ({damage}): {len(table)} of its picks can be read, and the records of the others may "
@@ -66,18 +72,39 @@ def read_picks(path: str | Path) -> pa.Table:
 _DAMAGE = (pa.ArrowException, OSError)
 
 
-def _read(path: Path) -> tuple[pa.Table, str]:
+def _place(path: str | Path | Files) -> Path | Files:
+    """Return the path of a local file, or a URL."""
+    try:
+        given = path if isinstance(path, Files) else Files(path)
+    except RecordError as error:
+        raise MiningError(f"cannot keep picks there: {error}") from error
+    if len(given.listed) > 1:
+        raise MiningError(f"cannot keep picks in {str(given)!r}: name one file")
+    return given if storage.is_url(given.listed[0]) else Path(given.listed[0])
+
+
+def _content(path: Path | Files) -> bytes | None:
+    """Return the bytes of a file, or None if it does not exist."""
+    if isinstance(path, Files):
+        return storage.read_bytes(path.listed[0], path.storage_options or {})
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _read(path: Path | Files) -> tuple[pa.Table, str]:
     """Return the picks of a file that can be read, and what is wrong with it."""
-    if re.match(r"\w{2,}:/", str(path)):
-        raise MiningError(f"cannot keep picks in {str(path)!r}: name a local file")
+    import pyarrow.parquet as pq
+
     nothing = pa.schema([("id", pa.string()), *_COLUMNS.items()]).empty_table()
     foreign = f"{path} is not a file of picks: {{}}; give another name".format
     try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return nothing, ""
+        content = _content(path)
     except IsADirectoryError as error:
         raise MiningError(foreign("it is a folder")) from error
+    if content is None:
+        return nothing, ""
     try:
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
     except _DAMAGE as error:
@@ -147,15 +174,17 @@ def picks_of(selection: Selection, number: int, picked_at: datetime | None = Non
     return pa.table({name: pa.array(values[name], type=kind) for name, kind in kinds.items()})
 
 
-def append_picks(path: str | Path, selection: Selection, picked_at: datetime | None = None) -> pa.Table:
+def append_picks(
+    path: str | Path | Files, selection: Selection, picked_at: datetime | None = None
+) -> pa.Table:
     """Add a round to a file of picks; if that fails, the file stays as it was.
 
     Processes that append to one file must take turns, or rounds are lost.
 
     Parameters
     ----------
-    path : str or pathlib.Path
-        The file; it is created, with its folder, if it is missing.
+    path : str, pathlib.Path or Files
+        The file, or its URL; it is created, with its folder, if it is missing.
     selection : Selection
         The result of :func:`run`.
     picked_at : datetime.datetime, optional
@@ -176,7 +205,9 @@ def append_picks(path: str | Path, selection: Selection, picked_at: datetime | N
     UserWarning
         If the file is damaged: it is kept under another name, and the picks that can be read are written anew.
     """
-    path = Path(path)
+    import pyarrow.parquet as pq
+
+    path = _place(path)
     known, damage = _read(path)
     number = (pc.max(known["round"]).as_py() or 0) + 1
     new = picks_of(selection, number, picked_at)
@@ -205,8 +236,14 @@ def append_picks(path: str | Path, selection: Selection, picked_at: datetime | N
     return new
 
 
-def _set_aside(path: Path) -> Path:
+def _set_aside(path: Path | Files) -> Path | str:
     """Copy a file to a name of its own."""
+    if isinstance(path, Files):
+        url, options = os.fspath(path.listed[0]), path.storage_options or {}
+        aside = f"{url}.damaged-{uuid.uuid4().hex[:8]}"
+        with storage.uploading(aside, options) as part:
+            part.write_bytes(storage.read_bytes(url, options) or b"")
+        return storage.shown(aside)
     names = (path.with_name(f"{path.name}.damaged-{number}") for number in itertools.count(1))
     aside = next(name for name in names if not name.exists())
     with replacing(aside) as part:

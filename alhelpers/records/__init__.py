@@ -7,7 +7,8 @@ optional. Vectors are lists of one fixed size, so that a column of a file become
 of each row. ``detections`` are a list of boxes for each record, with the fields of :class:`Boxes`, into which
 :func:`boxes` converts them.
 
-Records are a list of dicts, a table, the path or glob of Parquet files, or a :func:`query` on any of these.
+Records are a list of dicts, a table, Parquet files by path, glob, folder or URL (with secrets, or several:
+:class:`Files`), or a :func:`query` on any of these.
 Records that do not fit into memory are cut by :func:`parts` into parts that are read one by one.
 
 A column that the schema does not know is left out when records of any form are read, JSON lines among them, with
@@ -19,7 +20,7 @@ from alhelpers.records.filters import OPERATORS, field_values
 from alhelpers.records.ids import check_distinct, id_hashes
 from alhelpers.records.json_lines import convert, from_json_lines, to_json_lines
 from alhelpers.records.partition import PART_ROWS, RecordPart, count, field_names, parts
-from alhelpers.records.schema import COLUMNS, PATHS, Query, RecordError, Records
+from alhelpers.records.schema import COLUMNS, PATHS, Files, Query, RecordError, Records
 from alhelpers.records.summary import describe, validate
 from alhelpers.records.tables import as_table, column, from_arrays, query, read, select
 from alhelpers.records.writing import append, write
@@ -27,6 +28,7 @@ from alhelpers.records.writing import append, write
 __all__ = [
     "COLUMNS",
     "Boxes",
+    "Files",
     "OPERATORS",
     "PART_ROWS",
     "PATHS",

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from alhelpers.records.layout import checked
-from alhelpers.records.partition import count, files_of, parts, tables_of
+from alhelpers.records.parquet_files import local_files_of
+from alhelpers.records.partition import count, parts, tables_of
 from alhelpers.records.schema import (
     DETECTIONS,
     LAYER,
@@ -147,7 +148,7 @@ def _tables(path: str | Path) -> Iterator[tuple[str, pa.Table]]:
     """Yield checked tables of some lines each, with their names; all fit to the record of the first line."""
     first: list[_Line] = []
     unknown: dict[str, str] = {}
-    for file in files_of(path):
+    for file in local_files_of(path):
         for lines in _chunks(file, unknown):
             try:
                 table = _checked([*first, *lines])

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import glob
-import os
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from alhelpers import storage
 from alhelpers.records.filters import columns_of, field_values, filtered
 from alhelpers.records.ids import check_distinct
-from alhelpers.records.layout import Layout, check_columns, layout_of, table_layout, unified
-from alhelpers.records.schema import PATHS, Query, RecordError, Records, local_path, wanted_columns
+from alhelpers.records.layout import Layout, layout_of, table_layout, unified
+from alhelpers.records.parquet_files import FileRows, Footer, files_of, footers_of, opened, ranges_of
+from alhelpers.records.schema import PATHS, Query, RecordError, Records, wanted_columns
 from alhelpers.records.values import from_rows
 
 #: Records in a row group, the smallest piece of a file that is read at once.
@@ -91,7 +86,7 @@ def parts(
         The columns to load beside ``id``; those that the records lack are ignored. By default, all.
     rows : int
         The approximate number of records in a part. Smaller row groups of a file are joined, larger ones are
-        cut into equal pieces.
+        cut into equal pieces, unless they are in object storage, where each would be fetched whole.
     name : str
         The name of the records in errors.
 
@@ -179,16 +174,19 @@ def schema_of(source: Records) -> pa.Schema:
         source = source.source
     if isinstance(source, PATHS):
         files = files_of(source)
-        return unified([_footer(file).schema for file in files], files)
+        return unified([footer.schema for footer in footers_of(files)[1]], files)
     return source.schema if isinstance(source, pa.Table) else from_rows(source, None, "records").schema
 
 
-def _cut(groups: Sequence[int], rows: int) -> Iterator[tuple[tuple[int, ...], int, int]]:
-    """Join small row groups and cut large ones; yield the groups of a part and its first and last row in them."""
+def _cut(groups: Sequence[int], rows: int, whole: bool = False) -> Iterator[tuple[tuple[int, ...], int, int]]:
+    """Join small row groups and cut large ones, unless they stay whole.
+
+    Yields the groups of a part and its first and last row in them.
+    """
     joined: list[int] = []
     size = 0
     for place, count in enumerate(groups):
-        pieces = max(1, round(count / rows))
+        pieces = 1 if whole else max(1, round(count / rows))
         if joined and (pieces > 1 or size + count > rows):
             yield tuple(joined), 0, size
             joined, size = [], 0
@@ -245,95 +243,15 @@ def _parts_of_table(table: pa.Table, columns: Sequence[str] | None, rows: int, n
 # ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class FileRows:
-    """The rows from ``start`` to before ``stop`` of some row groups of a file; only these numbers are pickled."""
-
-    file: str
-    checksum: int
-    groups: tuple[int, ...]
-    start: int
-    stop: int
-
-    def read(self, columns: Sequence[str]) -> pa.Table:
-        """Read the wanted columns that the file has."""
-        with _opened(self.file) as (parquet, checksum):
-            if checksum != self.checksum:
-                raise RecordError(f"{self.file} was changed while its records were read: start again")
-            schema = parquet.schema_arrow
-            wanted = [name for name in schema.names if name in columns]
-            kept, place = [], 0
-            # the batches are as large as the part, so that whole row groups are read in one piece
-            size = max(1, self.stop - self.start)
-            for batch in parquet.iter_batches(size, row_groups=list(self.groups), columns=wanted):
-                first = max(0, self.start - place)
-                if first < len(batch):
-                    kept.append(batch.slice(first, self.stop - place - first))
-                place += len(batch)
-                if place >= self.stop:
-                    break
-            # Parquet matches names by their beginning, up to a dot: keep only the wanted ones
-            return (pa.Table.from_batches(kept) if kept else schema.empty_table()).select(wanted)
-
-
-class _Footer(NamedTuple):
-    """The columns of a file, the number of rows of each row group, and the checksum of the footer."""
-
-    schema: pa.Schema
-    groups: list[int]
-    checksum: int
-
-
-@contextmanager
-def _opened(file: str) -> Iterator[tuple[pq.ParquetFile, int]]:
-    """Open a Parquet file, with the checksum of its footer; any failure to read it is an error that names it."""
-    try:
-        with pa.OSFile(file) as source, pq.ParquetFile(source) as parquet:
-            # the footer has the place, size and limits of every piece: another file has another one
-            end = source.size() - 8
-            length = int.from_bytes(source.read_at(4, end), "little")
-            yield parquet, zlib.crc32(source.read_at(length, end - length))
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise RecordError(f"{file} cannot be read: {os.strerror(error.errno)}") from error
-        way_out = "write it again, or restore it from a copy"
-        if file.endswith((".jsonl", ".json", ".ndjson")):
-            way_out = "if it holds JSON lines, read it with from_json_lines or convert it"
-        raise RecordError(
-            f"{file} is not a Parquet file of records, or a part of it is missing ({error}): {way_out}"
-        ) from error
-
-
-def files_of(path: str | Path) -> list[str]:
-    """Return the files that a path or glob matches, in sorted order."""
-    text = local_path(path)
-    if os.path.isfile(text):
-        return [text]
-    found = sorted(filter(os.path.isfile, glob.glob(text, recursive=True)))
-    if not found:
-        folder = os.path.isdir(text)
-        hint = "it is a folder; name its files, as in folder/*.parquet" if folder else "no file matches"
-        raise RecordError(f"cannot read records from {text!r}: {hint}")
-    return found
-
-
-def _footer(file: str) -> _Footer:
-    with _opened(file) as (parquet, checksum):
-        groups = [parquet.metadata.row_group(k).num_rows for k in range(parquet.metadata.num_row_groups)]
-        schema = parquet.schema_arrow
-    check_columns(schema.names, f"the records of {file}")
-    return _Footer(schema, groups, checksum)
-
-
 def parts_of_files(
-    files: Sequence[str],
+    files: Sequence[str | storage.StoredFile],
     columns: Sequence[str] | None,
     rows: int,
     name: str,
     file_names: Sequence[str] | None = None,
 ) -> list[RecordPart]:
     """Cut files into parts, which share one layout; ``file_names`` replace the paths in errors."""
-    footers = [_footer(file) for file in files]
+    files, footers = footers_of(files)
     wanted = wanted_columns(
         dict.fromkeys(name for footer in footers for name in footer.schema.names), columns, name
     )
@@ -343,14 +261,22 @@ def parts_of_files(
     def values_of(column: str) -> Iterator[pa.Array]:
         for file, footer in zip(files, footers, strict=True):
             if column in footer.schema.names:
-                with _opened(file) as (parquet, _):
+                with opened(file) as (parquet, _):
                     yield from (batch.column(0) for batch in parquet.iter_batches(1000, columns=[column]))
 
     layout = layout_of(schema, values_of, name)
+
+    def ahead(
+        file: str | storage.StoredFile, footer: Footer, groups: Sequence[int]
+    ) -> str | storage.StoredFile:
+        if isinstance(file, str):
+            return file
+        return replace(file, ahead=ranges_of(footer.metadata, groups, schema.names))
+
     cut = [
-        FileRows(file, footer.checksum, *part)
+        FileRows(ahead(file, footer, part[0]), footer.checksum, *part)
         for file, footer in zip(files, footers, strict=True)
-        for part in _cut(footer.groups, rows)
+        for part in _cut(footer.groups, rows, whole=not isinstance(file, str))
     ] or [FileRows(files[0], footers[0].checksum, (), 0, 0)]
     return [RecordPart(each.stop - each.start, each, layout, tuple(schema.names)) for each in cut]
 

@@ -13,6 +13,8 @@ from typing import Any, Union
 
 import pyarrow as pa
 
+from alhelpers import storage
+
 TEXTS = ("split", "class_name", "groundtruth")
 VECTORS = ("confidences", "logits", "embeddings")
 SAMPLES = ("mc_dropout", "query_by_committee")
@@ -59,11 +61,61 @@ _NUMERIC = {*VECTORS, *SAMPLES, "confidence"} | {f"{DETECTIONS}.{name}" for name
 # Unknown columns that a warning names.
 _MAX_LISTED = 10
 
-#: The types of a path of Parquet files.
-PATHS = (str, Path)
-
 #: The forms in which functions take records.
-Records = Union[Sequence[Mapping[str, Any]], pa.Table, str, Path, "Query"]
+Records = Union[Sequence[Mapping[str, Any]], pa.Table, str, Path, "Files", "Query"]
+
+
+@dataclass(frozen=True, eq=False)
+class Files:
+    """Parquet files of records by path or URL, accepted wherever a path is.
+
+    Where there is one path, and its storage needs no options, the path alone is enough.
+
+    Parameters
+    ----------
+    paths : str, pathlib.Path, or a sequence of them
+        Files, globs, and folders, whose ``.parquet`` files are meant; local ones, or URLs such as
+        ``s3://bucket/pool/*.parquet``, which are read through fsspec.
+    storage_options : mapping, optional
+        What fsspec's file system of the URLs is made with, such as a key, a token or an endpoint. It goes to the
+        workers of an engine as part of their tasks, and is never shown. Without it, each worker takes the secrets
+        of its own environment.
+
+    Examples
+    --------
+    >>> Files("s3://bucket/pool/*.parquet", {"key": "me", "secret": "!"})
+    Files('s3://bucket/pool/*.parquet')
+    """
+
+    paths: str | Path | Sequence[str | Path]
+    storage_options: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        for path in self.listed:
+            checked_path(path)
+        if not isinstance(self.storage_options, Mapping | None):
+            raise RecordError(
+                f"storage_options must be a dict, got {type(self.storage_options).__name__}, which is not shown"
+            )
+
+    @property
+    def listed(self) -> list[str | Path]:
+        """The paths, also if there is only one."""
+        several = isinstance(self.paths, Sequence) and not isinstance(self.paths, str)
+        found = list(self.paths) if several else [self.paths]
+        if not found:
+            raise RecordError("Files needs at least one path")
+        return found
+
+    def __str__(self) -> str:
+        return ", ".join(storage.shown(os.fspath(path)) for path in self.listed)
+
+    def __repr__(self) -> str:
+        return f"Files({str(self)!r})"
+
+
+#: The types of the paths of Parquet files.
+PATHS = (str, Path, Files)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,18 +201,30 @@ def warn_of_unknown(what: str, names: Mapping[Any, str]) -> None:
     )
 
 
-def local_path(path: Any) -> str:
-    """Return the path of a local file or glob as text; raise for anything else."""
-    if not isinstance(path, PATHS):
+def checked_path(path: Any) -> str:
+    """Return the path or URL of files as text; raise for anything else."""
+    if not isinstance(path, str | Path):
         raise RecordError(
             f"a path must be text or a pathlib.Path, got {type(path).__name__}; it comes first, the records second"
         )
     text = os.fspath(path)
-    if re.match("[A-Za-z][A-Za-z0-9+.-]+:/", text):
+    if re.match("[A-Za-z][A-Za-z0-9+.-]+:/", text) and not storage.is_url(text):
         raise RecordError(
-            f"{text!r}: local files only; copy it to a local folder, or mount its storage as one"
+            f"{text!r} is a URL without its second slash: write it as text, not as a pathlib.Path"
         )
     return text
+
+
+def local_path(path: Any) -> str:
+    """Return the path of a local file or glob as text; raise for anything else."""
+    if isinstance(path, Files):
+        raise RecordError(f"{path}: local files only, by their path")
+    text = os.fspath(path) if isinstance(path, Path) else path
+    if isinstance(text, str) and re.match("[A-Za-z][A-Za-z0-9+.-]+:/", text):
+        raise RecordError(
+            f"{storage.shown(text)!r}: local files only; copy it to a local folder, or mount its storage as one"
+        )
+    return checked_path(path)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from alhelpers.records.filters import check_filters, columns_of, field_values
 from alhelpers.records.ids import check_distinct
 from alhelpers.records.layout import check_class_names, checked
 from alhelpers.records.partition import order, parts, schema_of
-from alhelpers.records.schema import LAYER, PATHS, Query, RecordError, Records, local_path
+from alhelpers.records.schema import LAYER, PATHS, Files, Query, RecordError, Records, checked_path
 from alhelpers.records.values import as_array, from_rows, from_values
 
 
@@ -53,13 +53,13 @@ def as_table(records: Records, columns: Sequence[str] | None = None, name: str =
     return table
 
 
-def read(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read(path: str | Path | Files, columns: Sequence[str] | None = None) -> pa.Table:
     """Read records from Parquet.
 
     Parameters
     ----------
-    path : str or pathlib.Path
-        A file, or a glob of files, which are read in sorted order.
+    path : str, pathlib.Path or Files
+        A file, a glob of files or a folder, which are read in sorted order; local, or by URL.
     columns : sequence of str, optional
         The columns to read beside ``id``; those that the files lack are ignored. By default, all
         that the schema knows; a warning names the others.
@@ -75,7 +75,7 @@ def read(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
         If no file matches, a file is not Parquet or has no ``id``, the files do not fit together, or the
         records break the schema.
     """
-    return as_table(local_path(path), columns)
+    return as_table(path if isinstance(path, Files) else checked_path(path), columns)
 
 
 def query(
@@ -169,7 +169,7 @@ def select(
     return _loaded(query(records, filters, limit, order_by, desc), None, "records")
 
 
-def _loaded(source: str | Path | Query, columns: Sequence[str] | None, name: str) -> pa.Table:
+def _loaded(source: str | Path | Files | Query, columns: Sequence[str] | None, name: str) -> pa.Table:
     """Read and check all records of a source, a query's in its order; possibly no rows."""
     by = source.order_by if isinstance(source, Query) else None
     of_order = [] if by is None else columns_of(schema_of(source), by)

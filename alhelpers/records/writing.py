@@ -7,14 +7,26 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from alhelpers import storage
 from alhelpers.files import replacing
 from alhelpers.records.partition import ROW_GROUP, RecordPart, field_names, parts, parts_of_files, tables_of
-from alhelpers.records.schema import COLUMNS, DOCUMENTS, RecordError, Records, is_known, local_path
+from alhelpers.records.schema import (
+    COLUMNS,
+    DOCUMENTS,
+    Files,
+    RecordError,
+    Records,
+    checked_path,
+    is_known,
+    local_path,
+)
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 # Texts that are the same for many records.
 _REPEATED = (
@@ -26,23 +38,24 @@ _REPEATED = (
 )
 
 
-def write(path: str | Path, table: Records) -> None:
+def write(path: str | Path | Files, table: Records) -> None:
     """Check records and write them to one Parquet file, a part at a time.
 
     Parameters
     ----------
-    path : str or pathlib.Path
-        The file; its folder is made if missing. It is replaced only when all records are written: an
-        interrupted write leaves the old file whole.
+    path : str, pathlib.Path or Files
+        The file, or its URL; its folder is made if missing. It is replaced only when all records are written: an
+        interrupted write leaves the old file whole. To a URL, a temporary local file is put at the end.
     table : list of dict, pyarrow.Table, str, pathlib.Path or Query
         The records.
 
     Raises
     ------
     RecordError
-        If the records break the schema, or the path is not that of a local file; nothing is written then.
+        If the records break the schema, or the file cannot be written; nothing is written then.
     """
-    check_target(path)
+    if not isinstance(_target(path), Files):
+        check_target(path)
     check_known(table)
     _write(path, parts(table))
 
@@ -88,7 +101,9 @@ def write_files(
     _write(path, found, before)
 
 
-def _write(path: str | Path, found: Sequence[RecordPart], before: tuple[int, ...] | None = None) -> None:
+def _write(
+    path: str | Path | Files, found: Sequence[RecordPart], before: tuple[int, ...] | None = None
+) -> None:
     tables = tables_of(found)
     with in_place_of(path, before) as file:
         first = next(tables)
@@ -117,6 +132,8 @@ def _regrouped(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
 
 
 def _writer(file: BinaryIO, schema: pa.Schema) -> pq.ParquetWriter:
+    import pyarrow.parquet as pq
+
     leaves = [leaf for field in schema for leaf in _leaves(field.name, field.type)]
     # float bytes that lie together by significance compress well; a dictionary of floats would not
     floats = [
@@ -158,10 +175,30 @@ def check_known(records: Records) -> None:
         )
 
 
+def _target(path: str | Path | Files) -> str | Files:
+    """Return a path, or the one URL of a file that is to be written."""
+    given = path if isinstance(path, Files) else Files(path)
+    target = checked_path(given.listed[0])
+    if len(given.listed) > 1 or (
+        storage.is_url(target) and ("*" in target or target.endswith("/") or target.count("/") < 3)
+    ):
+        raise RecordError(f"cannot write records to {str(given)!r}: name one file, not a folder or a glob")
+    return given if storage.is_url(target) else target
+
+
 @contextmanager
-def in_place_of(path: str | Path, before: tuple[int, ...] | None = None) -> Iterator[BinaryIO]:
+def in_place_of(path: str | Path | Files, before: tuple[int, ...] | None = None) -> Iterator[BinaryIO]:
     """Open a new file that replaces another one at the end, unless another process changed that meanwhile."""
-    target = check_target(path)
+    target = _target(path)
+    if isinstance(target, Files):
+        url, options = target.listed[0], target.storage_options or {}
+        try:
+            with storage.uploading(url, options) as part, open(part, "wb") as file:
+                yield file
+        except storage.StorageError as error:
+            raise RecordError(str(error)) from error
+        return
+    target = check_target(target)
     with replacing(target) as part:
         with open(part, "wb") as file:
             yield file

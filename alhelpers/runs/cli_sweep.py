@@ -9,6 +9,7 @@ from typing import Any
 from alhelpers.runs.notebooks import parameters_of
 from alhelpers.runs.parameters import Parameter, ParameterError, given, given_lists
 from alhelpers.runs.sweeps import sweep
+from alhelpers.storage import shown
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "B": 1}
 
@@ -32,7 +33,9 @@ def run(options: argparse.Namespace) -> int:
         print("\nstopped; run the same command again to continue", file=sys.stderr)
         return 1
     failed = int((table["run.state"] == "failed").sum())
-    print(f"{len(table) - failed} runs done, {failed} failed; table: {options.output / 'results.csv'}")
+    print(
+        f"{len(table) - failed} runs done, {failed} failed; table: {shown(str(options.output))}/results.csv"
+    )
     return 1 if failed else 0
 
 

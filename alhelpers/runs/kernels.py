@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import queue
 import signal
 import sys
 import threading
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import zmq
+from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
@@ -31,6 +34,12 @@ _MAX_SOCKET_NAME = 103
 
 #: Seconds between two checks of a limit.
 _INTERVAL = 0.2
+
+#: Milliseconds between attempts to reach a kernel that is starting; seconds between checks whether it has ended.
+_CONNECT_INTERVAL, _END_INTERVAL = 5, 0.01
+
+#: How long an answer of a forked kernel may take before it is asked again, and what it publishes after its answer.
+_ANSWER_SECONDS, _PUBLISH_SECONDS = 1.0, 0.2
 
 
 @dataclass
@@ -89,6 +98,38 @@ class _ForkedProvisioner(LocalProvisioner):
         self.pid = self.pgid = self.waiting.pid
         self.cwd = os.getcwd()
         return self.connection_info
+
+
+class _ForkedClient(AsyncKernelClient):
+    """Knows by a kernel's own messages that it is ready, where Jupyter's client waits for a time without messages."""
+
+    async def _async_wait_for_ready(self, timeout: float | None = None) -> None:
+        end = None if timeout is None else time.monotonic() + timeout
+        while not await self._is_ready():
+            if not await self._async_is_alive():
+                raise RuntimeError("Kernel died before replying to kernel_info")
+            if end is not None and time.monotonic() > end:
+                raise RuntimeError(f"Kernel didn't respond in {timeout:.0f} seconds")
+
+    wait_for_ready = _async_wait_for_ready
+
+    async def _is_ready(self) -> bool:
+        """Ask the kernel what it is; return whether it has answered, and has published that it is done with it."""
+        request = self.kernel_info()
+        try:
+            await self._async_recv_reply(request, timeout=_ANSWER_SECONDS)
+            while True:
+                message = await self.get_iopub_msg(timeout=_PUBLISH_SECONDS)
+                if (
+                    message["parent_header"].get("msg_id") == request
+                    and message["content"].get("execution_state") == "idle"
+                ):
+                    return True
+        except (
+            TimeoutError,
+            queue.Empty,
+        ):  # nothing that was published before the client is connected arrives
+            return False
 
 
 class Guard:
@@ -174,6 +215,9 @@ def manager_class(
     class GuardedManager(AsyncKernelManager):
         def __init__(self, **options: Any) -> None:
             super().__init__(**options | ({"transport": "ipc", "ip": sockets} if usable else {}))
+            self.context.setsockopt(zmq.RECONNECT_IVL, _CONNECT_INTERVAL)
+            if waiting is not None:
+                self.client_factory = _ForkedClient
 
         async def _async_pre_start_kernel(self, **kwargs: Any) -> tuple[list[str], dict[str, Any]]:
             if waiting is not None:
@@ -187,6 +231,9 @@ def manager_class(
         async def _async_post_start_kernel(self, **kwargs: Any) -> None:
             await super()._async_post_start_kernel(**kwargs)
             guard.watch(self.provisioner.pid)
+
+        async def _async_wait(self, pollinterval: float = _END_INTERVAL) -> None:
+            await super()._async_wait(min(pollinterval, _END_INTERVAL))
 
         pre_start_kernel = _async_pre_start_kernel
         post_start_kernel = _async_post_start_kernel

@@ -12,6 +12,7 @@ PRELOADED = (
     "matplotlib.backends.backend_agg",
     "ipykernel.kernelapp",
     "ipykernel.ipkernel",
+    "ipykernel.debugger",
     "nbclient",
     "papermill",
     "alhelpers.runs.runner",
@@ -24,7 +25,10 @@ PRELOADED = (
 )
 
 #: What the run itself needs.
-_ALWAYS = ("ipykernel.kernelapp", "ipykernel.ipkernel", "nbclient", "papermill", "alhelpers.runs.runner")
+_ALWAYS = (
+    *("ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.debugger"),
+    *("nbclient", "papermill", "alhelpers.runs.runner"),
+)
 
 
 def preloads(code: str) -> list[str]:

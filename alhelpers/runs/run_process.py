@@ -28,7 +28,7 @@ def main() -> None:
         return
     with _like_a_kernel():
         server = Server(int(sys.argv[1]), sys.argv[2:])
-    _warm_up_validator()
+    _warm_up()
     request, files = server.serve()
     if request is None:
         exit_fast()
@@ -77,11 +77,13 @@ def _like_a_kernel() -> Iterator[None]:
         del builtins.get_ipython  # type: ignore[attr-defined]
 
 
-def _warm_up_validator() -> None:
-    """Build nbformat's validator once, for all runs."""
+def _warm_up() -> None:
+    """Build nbformat's validator, and find what starts kernels among all installed packages, once for all runs."""
     import nbformat
+    from jupyter_client.provisioning import KernelProvisionerFactory
 
     nbformat.validate(nbformat.v4.new_notebook())
+    KernelProvisionerFactory.instance()
     gc.freeze()
 
 

@@ -9,6 +9,7 @@
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ class Store:
 
     def __init__(self, folder: Path, notebook: Path) -> None:
         self.folder, self.notebook = folder, notebook
+        self.shown = str(folder)
         self._lock = filelock.FileLock(folder / _LOCK, mode=0o600, thread_local=False)
 
     def claim(self, settings: list[Setting]) -> None:
@@ -41,13 +43,14 @@ class Store:
             self._lock.acquire(blocking=False)
         except filelock.Timeout as error:
             raise SweepError(
-                f"another sweep is running in {self.folder}: wait for it, or choose another folder"
+                f"another sweep is running in {self.shown}: wait for it, or choose another folder"
             ) from error
         try:
             self._check(settings)
             self._remove_parts()
             plan = {"notebook": self.notebook.name, "settings": [setting.given for setting in settings]}
             write_text(self.folder / _PLAN, json.dumps(plan, indent=1))
+            self.changed(self.folder / _PLAN)
         except BaseException:
             self.release()
             raise
@@ -69,15 +72,15 @@ class Store:
             names = {entry.name for entry in self.folder.iterdir()} - {_LOCK}
             if any(not name.startswith(f".{_PLAN}.") for name in names):  # which a kill has left
                 raise SweepError(
-                    f"{self.folder} holds other files than those of a sweep: choose another folder"
+                    f"{self.shown} holds other files than those of a sweep: choose another folder"
                 )
             return
         earlier = _read(path)
         if earlier is None or not {"notebook", "settings"} <= earlier.keys():
-            raise SweepError(f"{path} can't be read: choose another folder, or remove this one")
+            raise SweepError(f"{self.shown}/{_PLAN} can't be read: choose another folder, or remove this one")
         if earlier["notebook"] != self.notebook.name:
             raise SweepError(
-                f"{self.folder} holds a sweep of {earlier['notebook']}, not of {self.notebook.name}: choose another"
+                f"{self.shown} holds a sweep of {earlier['notebook']}, not of {self.notebook.name}: choose another"
                 " folder"
             )
         given = [setting.given for setting in settings]
@@ -89,13 +92,20 @@ class Store:
         ]
         if lost:
             raise SweepError(
-                f"{self.folder} holds a sweep with {len(lost)} settings that this one lacks, such as {lost[0]}: choose"
+                f"{self.shown} holds a sweep with {len(lost)} settings that this one lacks, such as {lost[0]}: choose"
                 " another folder, or add them"
             )
 
     def executed(self, setting: Setting) -> Path:
         """Return the path of a run's executed copy."""
         return self.folder / "runs" / setting.name / self.notebook.name
+
+    def place(self, setting: Setting) -> str:
+        """Return where a run's executed copy is found, for messages and for the copy itself."""
+        return os.path.abspath(self.executed(setting))
+
+    def changed(self, path: Path) -> None:
+        """Note that a file was written or removed."""
 
     def outcome(self, setting: Setting) -> dict[str, Any] | None:
         """Return how a run ended, as stored, or None if it has not ended, or its executed copy is lost."""
@@ -115,6 +125,7 @@ class Store:
             write_text(path, answer["copy"])
         else:
             path.unlink(missing_ok=True)  # of an earlier attempt
+        self.changed(path)
         content = {
             "notebook": self.notebook.name,
             "parameters": setting.values,
@@ -123,11 +134,15 @@ class Store:
         }
         content |= {name: answer.get(name, default) for name, default in _OF_ANSWER.items()}
         write_text(path.parent / _OUTCOME, json.dumps(content, indent=1))
+        self.changed(path.parent / _OUTCOME)
 
     def forget(self, settings: list[Setting]) -> None:
         """Remove the outcomes of runs, so that they are run again."""
         for setting in settings:
-            (self.executed(setting).parent / _OUTCOME).unlink(missing_ok=True)
+            outcome = self.executed(setting).parent / _OUTCOME
+            if outcome.exists():
+                outcome.unlink()
+                self.changed(outcome)
 
     def written(self) -> set[str]:
         """Return the texts of finished runs that named no file before them: the files are their own."""
@@ -168,6 +183,8 @@ class Store:
             parquet.write_table(table, path)
         with replacing(self.folder / _RESULTS[1]) as path:
             pandas.DataFrame(columns, dtype=object).map(_text).to_csv(path, index=False)
+        for name in _RESULTS:
+            self.changed(self.folder / name)
 
     def _columns(self, settings: list[Setting]) -> dict[str, list[Any]]:
         """Return the columns of the table: parameters, recorded values, and the outcome."""

@@ -2,12 +2,13 @@
 
 import concurrent.futures
 import errno
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alhelpers import storage
 from alhelpers.parallel import available_cores
 from alhelpers.runs.errors import SweepError
 from alhelpers.runs.kernels import find_kernel, kernel_of
@@ -53,6 +54,7 @@ def sweep(
     threads: int | None = None,
     fork: bool | None = None,
     say: Callable[[str], None] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> "pandas.DataFrame":
     """Run a notebook once for each setting, and return one table of what the runs recorded.
 
@@ -74,10 +76,13 @@ def sweep(
     output : path
         A new folder, or that of an earlier call with the same settings or fewer. ``results.parquet``, ``results.csv``
         and, in ``runs``, a folder for each run with the executed notebook are written to it; the name of a run's folder
-        is a hash of what the run reads.
+        is a hash of what the run reads. Or a URL such as ``s3://bucket/sweep``, to which this process puts each file
+        when its run has ended; nothing keeps a second sweep from it at the same time.
     workers : int or dask.distributed.Client, optional
         Number of runs at a time; the default is one for each core. Or the client of a cluster on whose machines this
-        package is installed and the working folder exists.
+        package is installed. Where the working folder is missing, a worker runs in a temporary one with the modules
+        and files of it that the runs are compared by; what else the runs read must be named by URL, and what they
+        write there is lost but for what they record.
     cwd : path, optional
         Working folder of the runs; the default is the notebook's own folder.
     kernel : str, optional
@@ -95,6 +100,8 @@ def sweep(
         elsewhere, where it is not safe, each run starts processes of its own, and takes some seconds more.
     say : callable, optional
         Receives lines about the progress, the time left, and each failure; the default prints them.
+    storage_options : mapping, optional
+        What fsspec's file system of a URL in ``output`` is made with, such as a token; never shown or sent.
 
     Returns
     -------
@@ -109,12 +116,39 @@ def sweep(
     ParameterError
         If a setting has an unknown parameter or a value of another type, or comes twice; nothing is run then.
     SweepError
-        If the folder belongs to another sweep, the disk is full, or a module is changed meanwhile; finished runs are
-        kept.
+        If the folder belongs to another sweep, the disk is full, a module is changed meanwhile, or the URL cannot be
+        read or written; finished runs are kept.
     NotebookError
         If the kernel is not installed, or the working folder is missing.
     """
-    notebook, store = Path(notebook), Store(Path(output), Path(notebook))
+    given = {"cwd": cwd, "kernel": kernel, "fresh": fresh, "seconds": seconds, "memory": memory}
+    given |= {"threads": threads, "fork": fork, "say": say}
+    if not storage.is_url(output):
+        _sweep(grid, Store(Path(output), Path(notebook)), workers, **given)
+        return results(output)
+    from alhelpers.runs.remote import remote_store
+
+    with remote_store(output, Path(notebook), storage_options or {}) as store:
+        _sweep(grid, store, workers, **given)
+        return results(store.folder)
+
+
+def _sweep(
+    grid: Grid,
+    store: Store,
+    workers: Any,
+    *,
+    cwd: str | Path | None,
+    kernel: str | None,
+    fresh: bool,
+    seconds: float | None,
+    memory: int | None,
+    threads: int | None,
+    fork: bool | None,
+    say: Callable[[str], None] | None,
+) -> None:
+    """Run what is not finished, and write the table."""
+    notebook = store.notebook
     workers = available_cores() if workers is None else workers
     if not hasattr(workers, "scheduler_info") and (type(workers) is not int or workers < 1):
         raise SweepError(f"workers is {workers!r}: it must be an integer of at least 1, or a Dask client")
@@ -140,26 +174,29 @@ def sweep(
         progress = Progress(len(settings), len(settings) - len(waiting), say)
         _note_kept(progress, store, settings, modules)
         requests = {
-            setting: common
-            | {"parameters": setting.given, "output": os.path.abspath(store.executed(setting))}
+            setting: common | {"parameters": setting.given, "output": store.place(setting)}
             for setting in waiting
         }
         with _disk_full_named(store, settings):
             try:
                 if waiting:
-                    with _submitter(workers, threads, fork, preloads(code_of(document))) as submit:
+                    files = partial(_files_sent, waiting, modules, folder)
+                    with _submitter(workers, threads, fork, preloads(code_of(document)), files) as submit:
                         _perform(requests, submit, store, progress, modules, texts)
             finally:
                 store.write_results(settings)
     finally:
         store.release()
-    return results(output)
 
 
-def results(output: str | Path) -> "pandas.DataFrame":
-    """Return the table of a sweep that has run, from its folder; raise SweepError if it has none."""
+def results(output: str | Path, storage_options: Mapping[str, Any] | None = None) -> "pandas.DataFrame":
+    """Return the table of a sweep that has run, from its folder or URL; raise SweepError if it has none."""
     import pandas
 
+    if storage.is_url(output):
+        from alhelpers.runs.remote import remote_results
+
+        return remote_results(output, storage_options or {})
     path = Path(output) / "results.parquet"
     if not path.exists():
         raise SweepError(f"{path} does not exist: has a sweep run in {output}?")
@@ -176,7 +213,7 @@ def _disk_full_named(store: Store, settings: list[Setting]) -> Iterator[None]:
             raise
         done = sum(map(store.is_done, settings))
         raise SweepError(
-            f"the disk of {store.folder} is full ({error}): {done} of {len(settings)} runs are finished and kept."
+            f"the disk of {store.shown} is full ({error}): {done} of {len(settings)} runs are finished and kept."
             " Free some space, and start the sweep again to continue"
         ) from error
 
@@ -191,7 +228,7 @@ def _note_kept(progress: Progress, store: Store, settings: list[Setting], module
     stale, differing = store.stale(settings)
     if stale:
         what = f" ({', '.join(sorted(differing))} changed)" if differing else ""
-        parts.append(f"{stale} runs of other versions{what} are left in {store.folder / 'runs'}")
+        parts.append(f"{stale} runs of other versions{what} are left in {store.shown}/runs")
     if parts:
         progress.note("; ".join(parts))
 
@@ -236,14 +273,31 @@ def _perform(
         progress.step(failed=failed)
 
 
+def _files_sent(settings: list[Setting], modules: Modules, folder: Path) -> dict[str, bytes]:
+    """Return the files of the working folder that runs are compared by, for workers that do not see it."""
+    named = {name for setting in settings for name in setting.sources} - {*modules, *NOTEBOOK}
+    own = [file for files in modules.values() for file in files]
+    found = {(folder / name).resolve() for name in named} | {file.resolve() for file in own}
+    package = Path(__file__).resolve().parents[1]  # is installed there
+    return {
+        file.relative_to(folder).as_posix(): file.read_bytes()
+        for file in sorted(found)
+        if file.is_relative_to(folder) and not file.is_relative_to(package) and file.is_file()
+    }
+
+
 def _submitter(
-    workers: Any, threads: int | None, fork: bool | None, preload: list[str]
+    workers: Any,
+    threads: int | None,
+    fork: bool | None,
+    preload: list[str],
+    files: Callable[[], dict[str, bytes]],
 ) -> AbstractContextManager[Submit]:
     """Return a context that yields what submits runs: to processes of this machine, or to a cluster."""
     if hasattr(workers, "scheduler_info"):
         from alhelpers.runs.cluster import cluster
 
-        return cluster(workers, threads, fork, preload)
+        return cluster(workers, threads, fork, preload, files())
     return _on_this_machine(workers, threads or max(1, available_cores() // workers), fork, preload)
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from alhelpers.scores._blocks import Block, Kernel
 
 _TINY = np.finfo(np.float32).tiny
+# A float32 of at least this size is the same after adding _TINY to it.
+_UNCHANGED = _TINY * 2**25
 
 # The unit of the entropy of votes: far below the last bit of a float32, with room for millions of members.
 _VOTE_UNIT = 2.0**-40
@@ -21,17 +23,21 @@ _VOTE_UNIT = 2.0**-40
 
 
 def least_confidence(block: Block) -> np.ndarray:
-    return 1 - block.values.max(axis=block.classes)
+    highest = block.values.max(axis=block.classes)
+    return np.subtract(1, highest, out=highest)
 
 
 def margin(block: Block) -> np.ndarray:
     top_two = _top_two_of_columns if block.classes == 0 else _top_two_of_rows
     first, second = top_two(block.values)
-    return 1 - (first - second)
+    first -= second
+    return np.subtract(1, first, out=first)
 
 
 def entropy(block: Block) -> np.ndarray:
-    return np.clip(_sum_p_log_p(block) / np.float32(-np.log(_classes(block))), 0, 1)
+    total = _sum_p_log_p(block)
+    total /= np.float32(-np.log(_classes(block)))
+    return np.clip(total, 0, 1, out=total)
 
 
 def first_most_confident(block: Block) -> np.ndarray:
@@ -79,10 +85,16 @@ def _top_two_of_rows(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _sum_p_log_p(block: Block) -> np.ndarray:
     """Return the sum of p log p over the classes, in nats."""
-    # adding the smallest positive float32 changes only confidences of 0, whose p log p becomes 0 as it should be
-    logs = block.values + _TINY
-    np.log(logs, out=logs)
-    return _sum_of_products(logs, block)
+    return _sum_of_products(_logarithms(block), block)
+
+
+def _logarithms(block: Block) -> np.ndarray:
+    """Return the logarithms of the confidences; of 0 a finite number, so that p log p is 0 as it should be."""
+    values = block.values
+    if values.size and values.min() >= _UNCHANGED:
+        return np.log(values)
+    logs = values + _TINY
+    return np.log(logs, out=logs)
 
 
 def _sum_of_products(factors: np.ndarray, block: Block) -> np.ndarray:
@@ -167,8 +179,7 @@ def max_kl(block: Block) -> np.ndarray:
 
 def _kl(block: Block) -> np.ndarray:
     """Return the KL divergence of each sample from the mean, (S, n) or (n, S)."""
-    ratio = block.values + _TINY
-    np.log(ratio, out=ratio)
+    ratio = _logarithms(block)
     ratio -= np.expand_dims(np.log(mean(block).values + _TINY), block.classes - 1)
     return _sum_of_products(ratio, block)
 

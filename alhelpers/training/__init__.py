@@ -16,12 +16,14 @@ from torch.nn import functional
 from alhelpers.data.arrays import bytes_of, each, parts_of
 from alhelpers.data.labels import finite_numbers, indicators, indices_of
 from alhelpers.protocols import Dataset, History, Progress
+from alhelpers.training._layout import trained_channels_last
 from alhelpers.training._outputs import (
     TorchTask,
     check_columns,
     checked_outputs,
     warn_of_probabilities,
 )
+from alhelpers.training.devices import Device, device_of, on_its_device
 
 __all__ = ["augment", "train"]
 
@@ -73,6 +75,7 @@ def check_planes(inputs: Any) -> None:
         )
 
 
+@on_its_device
 def train(
     network: nn.Module,
     inputs: Any,
@@ -89,6 +92,7 @@ def train(
     evaluations: int = 10,
     progress: Progress | None = None,
     patience: int | None = None,
+    device: Device = None,
 ) -> History:
     """Train in place with AdamW and a one-cycle learning rate, a fixed number of steps.
 
@@ -128,6 +132,9 @@ def train(
     patience : int, optional
         Stop after this many evaluations in a row without a lower validation loss, and keep the weights of the
         one with the lowest. None: train all steps, and keep the last weights.
+    device : str or torch.device, optional
+        Where to train; the network then returns to its own device. None: where the network is, but from the CPU it goes
+        to a GPU if torch finds one. Results differ between devices by rounding, and by the dropout that is drawn there.
 
     Returns
     -------
@@ -171,6 +178,7 @@ def train(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), ExitStack() as after:
         after.callback(network.eval)
         _check_finite(network, rows)
+        after.enter_context(trained_channels_last(network, rows, len(targets)))
         torch.manual_seed(seed)
         network.train()
         running = []
@@ -295,13 +303,6 @@ def floating_type(network: nn.Module) -> torch.dtype:
     """Return the type of the first floating parameter, or float32."""
     types = (parameter.dtype for parameter in network.parameters() if parameter.is_floating_point())
     return next(types, torch.float32)
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Return the device of the first parameter or buffer, or the CPU."""
-    for tensor in (*model.parameters(), *model.buffers()):
-        return tensor.device
-    return torch.device("cpu")
 
 
 def _evaluations_since_best(losses: list[float]) -> int:

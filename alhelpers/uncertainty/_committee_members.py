@@ -10,14 +10,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from alhelpers import parallel
 from alhelpers.data.arrays import rows_of
 from alhelpers.data.labels import MissingClassWarning
 from alhelpers.protocols import Dataset, History, Learner
 from alhelpers.training import floating_type, train
+from alhelpers.training.devices import CPU, Device, device_for, device_of, working_on
 from alhelpers.uncertainty._inputs import as_tensors
 from alhelpers.uncertainty._torch import (
     checked_logits,
-    device_of,
+    is_count,
     kept_modes,
     refuse_confidences,
     seeded,
@@ -65,6 +67,21 @@ def train_model(
         return model, train_function(model, own, classes[rows], seed=seed, **options)
     model.fit(own, classes[rows])
     return model, None
+
+
+def workers_for(models: Sequence[Any], device: Device, workers: Any) -> Any:
+    """Return who trains the members: on a GPU this process alone, as processes would have to share it."""
+    places = []
+    for model in models:
+        network = getattr(model, "network", model)
+        if isinstance(network, nn.Module):
+            if device_of(network) != CPU:
+                return 1
+            own = device if network is model else getattr(model, "device", None)
+            places.append(device_for(network, own))
+    if any(place != CPU for place in places) and (workers is None or is_count(workers)):
+        return 1
+    return parallel.cores() if workers is None and places else workers
 
 
 def mean_history(histories: list[History]) -> History:
@@ -129,12 +146,14 @@ def all_classes(estimator: Any, features: Any, count: int) -> np.ndarray:
 # ------------------------------------------------------------------------------
 
 
-def logits_of(model: nn.Module, inputs: torch.Tensor | np.ndarray, batch_size: int) -> torch.Tensor:
+def logits_of(
+    model: nn.Module, inputs: torch.Tensor | np.ndarray, batch_size: int, device: Device
+) -> torch.Tensor:
     """Return a module's logits in evaluation mode, (N, C)."""
-    data, device = as_tensors(inputs, floating_type(model)), device_of(model)
-    with torch.no_grad(), kept_modes(model):
+    data = as_tensors(inputs, floating_type(model))
+    with working_on(device, model) as place, torch.no_grad(), kept_modes(model):
         # copies, as a model may work in place
-        batches = (batch.to(device, copy=True) for batch in data.split(batch_size))
+        batches = (batch.to(place, copy=True) for batch in data.split(batch_size))
         logits = torch.cat([checked_logits(model(batch), len(batch)) for batch in batches])
     refuse_confidences(logits)
     return logits

@@ -17,10 +17,10 @@ import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from alhelpers.training._layout import nearly_equal
 from alhelpers.uncertainty._draws import Call
 from alhelpers.uncertainty._inputs import copied, rows_in
 from alhelpers.uncertainty._masks import SharedMasks
-from alhelpers.uncertainty._torch import nearly_equal
 
 # Functions of one element at a time: what they do to a unit does not depend on which other units are there.
 _ELEMENTWISE = (

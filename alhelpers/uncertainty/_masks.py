@@ -21,9 +21,11 @@ from alhelpers.uncertainty._torch import derived_seed, reseed
 _SHIFTING = (nn.AlphaDropout, nn.FeatureAlphaDropout)
 _CPU = torch.device("cpu")
 
-# A fast mask compares 16 random bits with a whole number, so its keep probability is within 1/131072 of the
-# module's. Outside of these limits that would be a change of more than 0.1 % of the rarer of the two cases.
+# A fast mask has a keep probability of a whole number of 65536ths, so it is within 1/131072 of the module's. Outside
+# of these limits that would be a change of more than 0.1 % of the rarer of the two cases.
 _WORDS = 1 << 16
+# Up to so many binary digits of the probability, as many random bits an element cost less than 16.
+_FEW_DIGITS = 8
 _FAST_P = (0.01, 0.99)
 _BLOCK = 1 << 20  # elements masked at once: what a mask needs beside its result stays small
 
@@ -74,7 +76,7 @@ def record_masks(drawing: set[nn.Module], seed: int) -> Iterator[Masks]:
 
 @dataclass
 class _FastDropout:
-    """The forward of one ``nn.Dropout`` with masks made of 16 random bits an element."""
+    """The forward of one ``nn.Dropout`` with masks made of 1 to 16 random bits an element."""
 
     module: nn.Dropout
     words: np.random.BitGenerator
@@ -118,7 +120,7 @@ def thinned(values: np.ndarray, p: float, words: np.random.BitGenerator, out: np
     The probability is rounded to 1/65536, and the scale is that of the rounded one, so that the mean is exact.
     """
     keep = round((1 - p) * _WORDS)
-    threshold, scale = np.int16(keep - _WORDS // 2), out.dtype.type(_WORDS / keep)
+    scale = out.dtype.type(_WORDS / keep)
     # rows of the outermost dimension of the memory, so that no copy of a transposed tensor is needed
     order = np.argsort([-abs(step) for step in values.strides], kind="stable") if values.ndim else []
     source, target = (np.atleast_1d(array.transpose(order)) for array in (values, out))
@@ -126,10 +128,26 @@ def thinned(values: np.ndarray, p: float, words: np.random.BitGenerator, out: np
     step = max(1, _BLOCK // row)
     for start in range(0, len(source), step):
         part = source[start : start + step]
-        bits = words.random_raw(-(-part.size // 4)).view(np.int16)[: part.size].reshape(part.shape)
-        masked = target[start : start + step]
-        np.multiply(part, bits < threshold, out=masked)
+        kept, masked = _drawn(keep, part.size, words).reshape(part.shape), target[start : start + step]
+        np.multiply(part, kept, out=masked)
         np.multiply(masked, scale, out=masked)
+
+
+def _drawn(keep: int, count: int, words: np.random.BitGenerator) -> np.ndarray:
+    """Return so many random truth values, each true with a probability of ``keep`` 65536ths."""
+    shared = keep & -keep  # the highest power of two that divides both
+    share, digits = keep // shared, (_WORDS // shared).bit_length() - 1
+    if digits > _FEW_DIGITS:
+        threshold = np.int16(keep - _WORDS // 2)
+        return words.random_raw(-(-count // 4)).view(np.int16)[:count] < threshold
+    size = -(-count // 64)
+    bits = words.random_raw(size)
+    # Of bits that are set with probability q, "or" with random ones makes (1 + q) / 2, and "and" q / 2: the binary
+    # digits of the share before those of q. The last digit is 1, as the share is odd.
+    for place in range(1, digits):
+        more = words.random_raw(size)
+        bits = bits | more if share >> place & 1 else bits & more
+    return np.unpackbits(bits.view(np.uint8), count=count).view(np.bool_)
 
 
 # ------------------------------------------------------------------------------

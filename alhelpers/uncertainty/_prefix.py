@@ -19,10 +19,10 @@ from torch import nn
 from torch.utils.weak import TensorWeakRef
 
 from alhelpers.data.arrays import parts_of
+from alhelpers.training._layout import nearly_equal
 from alhelpers.uncertainty._draws import Call, Mode, Reads, draws
 from alhelpers.uncertainty._inputs import copied, rows_in
 from alhelpers.uncertainty._masks import Masks
-from alhelpers.uncertainty._torch import nearly_equal
 
 _TRIED_PASSES = 3  # the third shows whether the second has spoiled what they share
 
@@ -45,6 +45,9 @@ class Prefix:
     everything: bool = (
         False  # keep all results: code of the model's stores or shows them, or reads their numbers
     )
+    nothing: dict[torch.dtype, torch.Tensor] = field(
+        default_factory=dict
+    )  # memory of results that are not kept
 
 
 def learned(
@@ -106,7 +109,6 @@ class Passes:
         self.batch = copied(batch)
         self.recorded: list[tuple[Any, Any]] = []  # the arguments and the result of each operator
         self.tensors = {-1 - place: part for place, part in enumerate(parts_of(self.batch))}
-        self.nothing: dict[torch.dtype, torch.Tensor] = {}  # the memory of results that are not kept
         self.saved: list[tuple[torch.Tensor, torch.Tensor]] | None = None
         self.shared: list[torch.Tensor] = []  # what must not change from pass to pass
         self.versions: list[tuple[torch.Tensor, int | None]] = []
@@ -279,7 +281,7 @@ class _Recording(_Mode):
         size = 1 + sum(
             (length - 1) * step for length, step in zip(tensor.shape, tensor.stride(), strict=True)
         )
-        nothing = self.passes.nothing.get(tensor.dtype)
+        nothing = self.passes.prefix.nothing.get(tensor.dtype)
         if nothing is None or len(nothing) < size:
             nothing = torch.full(
                 (max(size, 0),),
@@ -287,7 +289,7 @@ class _Recording(_Mode):
                 dtype=tensor.dtype,
                 device=tensor.device,
             )
-            self.passes.nothing[tensor.dtype] = nothing
+            self.passes.prefix.nothing[tensor.dtype] = nothing
         stand_in = nothing.as_strided(tensor.shape, tensor.stride())
         self.results[id(stand_in)] = TensorWeakRef(tensor)
         return stand_in

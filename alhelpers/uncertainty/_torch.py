@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from alhelpers.data.arrays import parts_of
 from alhelpers.training import device_of
 from alhelpers.training._outputs import are_confidences, part_of
+from alhelpers.training.devices import best_device
 
 
 @contextmanager
@@ -113,7 +114,7 @@ def working_device(model: nn.Module, inputs: Any, device: str | torch.device) ->
     elif given.type not in ("cpu", "meta"):
         place = given
     else:
-        place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        place = best_device()
     if place.type == "cuda" and place.index is None:
         place = torch.device("cuda", torch.cuda.current_device())
     if given.type != "cpu" and given != place:
@@ -122,21 +123,6 @@ def working_device(model: nn.Module, inputs: Any, device: str | torch.device) ->
             f'batch by batch, or device="{given}"'
         )
     return place
-
-
-def nearly_equal(found: Any, expected: Any) -> bool:
-    """Return whether two outputs are equal but for the rounding of sums in another order."""
-    if not isinstance(found, torch.Tensor) or not isinstance(expected, torch.Tensor):
-        return False
-    if found.shape != expected.shape or found.dtype != expected.dtype:
-        return False
-    if torch.equal(found, expected) or not expected.is_floating_point():
-        return torch.equal(found, expected)
-    if not torch.equal(found.isfinite(), expected.isfinite()):
-        return False
-    difference, size = (values.nan_to_num(0, 0, 0).abs() for values in (found - expected, expected))
-    # against the other records, and not against other outputs, such as a class that is masked by a huge number
-    return bool((difference <= 1024 * torch.finfo(expected.dtype).eps * size.amax(dim=0)).all())
 
 
 def checked_logits(output: object, rows: int) -> torch.Tensor:

@@ -19,6 +19,7 @@ from alhelpers import parallel
 from alhelpers.files import replacing
 from alhelpers.protocols import Dataset, History, Learner, Progress
 from alhelpers.training import train
+from alhelpers.training.devices import Device
 from alhelpers.uncertainty._committee_folds import (
     Folds,
     class_indices,
@@ -36,19 +37,18 @@ from alhelpers.uncertainty._committee_members import (
     set_random_states,
     train_learner,
     train_model,
+    workers_for,
 )
 from alhelpers.uncertainty._torch import (
     called_with_seed,
     confidences_of,
     derived_seed,
-    device_of,
     first_not_finite,
     is_count,
 )
 from alhelpers.uncertainty.errors import CommitteeError
 from alhelpers.uncertainty.mc_dropout import mc_dropout
 
-_CPU = torch.device("cpu")
 _default_train = train
 
 
@@ -68,6 +68,10 @@ class Committee:
         and every ``random_state`` are seeded for each member, so the members start differently.
     members : int, optional
         The number K of members, at least 2. None: 5, or as many as ``build`` has.
+    device : str or torch.device, optional
+        Where torch members are trained and predict; between calls each is where it was. None: where it is, but from the
+        CPU it goes to a GPU if torch finds one. Learners have their own. A function that is passed as ``train`` gets
+        the members where they are.
 
     Attributes
     ----------
@@ -85,8 +89,8 @@ class Committee:
     Notes
     -----
     The members are trained side by side in processes (:func:`alhelpers.parallel.run`), with one thread each unless
-    ``threads`` is set. Their weights depend on ``threads`` in the last bits, and not on ``workers``. Members on a
-    GPU are trained one after another.
+    ``threads`` is set. Their weights depend on ``threads`` in the last bits, and not on ``workers``. On a GPU they are
+    trained one after another.
 
     References
     ----------
@@ -96,7 +100,11 @@ class Committee:
     """
 
     def __init__(
-        self, build: Learner | Sequence[Learner] | Callable[..., Any], members: int | None = None
+        self,
+        build: Learner | Sequence[Learner] | Callable[..., Any],
+        members: int | None = None,
+        *,
+        device: Device = None,
     ) -> None:
         ready = [*build] if isinstance(build, list | tuple) else []
         if wrong := [each for each in ready if not isinstance(each, Learner) or isinstance(each, type)]:
@@ -110,12 +118,17 @@ class Committee:
             raise CommitteeError(f"members must be a whole number of at least 2, got {members!r}")
         self.build = build
         self.members = int(members)
+        self.device = device
         self.rows: list[np.ndarray] = []
         self.histories: list[History] = []
         self.threads: int | None = None
         self.class_names: list[Any] | None = None
         self._classes = 0  # how many the labels have, for estimators: they know those that they have seen
         self._of_learners = bool(ready) or (isinstance(build, Learner) and not isinstance(build, type))
+        if self._of_learners and device is not None:
+            raise CommitteeError(
+                f"device is {device!r}, but learners have their own: build them with device=..."
+            )
         self.models: list[Any] = ready or (self._fresh_learners(0) if self._of_learners else [])
 
     def fit(
@@ -212,9 +225,7 @@ class Committee:
             ]
         else:
             jobs = self._model_jobs(inputs, classes, rows, folds, seed, train, options)
-        modules = (getattr(job.args[0], "network", job.args[0]) for job in jobs)
-        if any(isinstance(module, nn.Module) and device_of(module) != _CPU for module in modules):
-            workers = 1
+        workers = workers_for([job.args[0] for job in jobs], self.device, workers)
         jobs = [partial(job, seed=derived_seed(seed, member)) for member, job in enumerate(jobs)]
         trained = []
         for member in parallel.run(call, jobs, workers=workers, threads=threads):
@@ -285,7 +296,7 @@ class Committee:
         elif not isinstance(self.models[0], nn.Module):
             raise CommitteeError("passes are for torch members: estimators have no dropout")
         else:
-            options = {"masks": masks, "batch_size": batch_size}
+            options = {"masks": masks, "batch_size": batch_size, "device": self.device or "auto"}
             samples = [
                 mc_dropout(model, inputs, passes, seed=derived_seed(seed, member), **options)[0]
                 for member, model in enumerate(self.models)
@@ -294,7 +305,7 @@ class Committee:
 
     def fresh(self, seed: int) -> Committee:
         """Return an untrained committee of the same design; the members of one of learners start from the seed."""
-        fresh = Committee(self.build, self.members)
+        fresh = Committee(self.build, self.members, device=self.device)
         if self._of_learners:
             fresh.models = self._fresh_learners(seed)
         return fresh
@@ -382,6 +393,8 @@ class Committee:
         outside: list[np.ndarray | None] = [None] * self.members
         if "patience" in options and "validation" not in options:
             outside = rows_outside(rows, len(classes), folds)
+        if isinstance(models[0], nn.Module) and train is _default_train:
+            options = {"device": self.device, **options}
         return [
             partial(train_model, model, inputs, classes, own, others, train, **options)
             for model, own, others in zip(models, rows, outside, strict=True)
@@ -411,7 +424,7 @@ class Committee:
                 f"build makes a {type(model).__name__}, and only torch models are saved and loaded: fit it again"
             )
         try:
-            state = torch.load(file, map_location=device_of(model), weights_only=True)
+            state = torch.load(file, map_location="cpu", weights_only=True)
             model.load_state_dict(state)
         except (UnpicklingError, EOFError, TypeError) as error:
             raise CommitteeError(f"{file} is damaged, or was not written by save: {error}") from error
@@ -423,7 +436,7 @@ class Committee:
         model = self.models[member]
         is_module = isinstance(model, nn.Module)
         values = (
-            logits_of(model, inputs, batch_size)
+            logits_of(model, inputs, batch_size, self.device)
             if is_module
             else all_classes(model, as_features(inputs), self._classes)
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from itertools import chain
 from typing import Any, Literal
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from alhelpers.data.arrays import each
+from alhelpers.training._layout import channels_last
 from alhelpers.training._outputs import are_confidences
 from alhelpers.uncertainty._draws import Call, Dropout, DropoutError, modes_removed
 from alhelpers.uncertainty._folded import folded
@@ -110,10 +111,11 @@ def mc_dropout(
 
     Notes
     -----
-    On a processor the masks of ``nn.Dropout`` are made of 16 random bits an element, some 30 times faster than torch:
-    the probability of keeping a unit is rounded to 1/65536, and the others are scaled by its inverse, so that the mean
-    is exact. A ``p`` below 0.01 or above 0.99 keeps torch's own masks. With ``masks="pass"`` and linear layers after
-    the first dropout, the units that a pass drops are left out of the weights; at most 50 MB are kept between batches.
+    On a processor the masks of ``nn.Dropout`` are made of as many random bits an element as ``p`` has binary
+    digits, at most 16: the probability of keeping a unit is rounded to 1/65536, and the others are scaled by its
+    inverse, so that the mean is exact. A ``p`` below 0.01 or above 0.99 keeps torch's own masks. With
+    ``masks="pass"`` and linear layers after the first dropout, the units that a pass drops are left out of the
+    weights; at most 50 MB are kept between batches.
 
     Not found: dropout of random numbers that are not torch's, and functional dropout in a branch of the code that is
     taken by chance, because of the units that are dropped before it.
@@ -224,12 +226,14 @@ def _run(
     first = next(all_batches, None)
     if first is None or not rows_in(first):
         raise ValueError("inputs must hold at least one record, got none")
-    with _alone(model, seed, place) as model:
+    with _alone(model, seed, place) as model, ExitStack() as stack:
         call = _caller(model, logits)
         few = _records(first, 2)
         dropout = _dropout(model, call, first, passes, place)
-        _switch_on(dropout)
         masked = partial(_masked, masks, dropout, seed, place)
+        if not dropout.varies:
+            stack.enter_context(channels_last(model, partial(_tried, call, few, masked)))
+        _switch_on(dropout)
         prefix = learned(model, call, few, place, masked)
         with masked() as used:
             smaller = folded(model, call, used, few) if isinstance(used, SharedMasks) else None
@@ -277,6 +281,13 @@ def _dropout(model: nn.Module, call: Call, batch: Any, passes: int, device: torc
     except DropoutError:
         pass
     return Dropout(model, call, batch, device)
+
+
+def _tried(call: Call, few: Any, masked: Callable[[], AbstractContextManager[Masks]]) -> Any:
+    """Return the output for a few records, with no dropout but that which is shared or always on."""
+    with masked() as used:
+        used.begin(0, rows_in(few))
+        return call(copied(few))
 
 
 def _switch_on(dropout: Dropout) -> None:

@@ -16,11 +16,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import torch
+from measuring import Report, interleaved
 from PIL import Image, ImageDraw
 from torch import nn
 
@@ -28,6 +29,7 @@ from alhelpers import data, loop
 from alhelpers.learners import TorchClassifier
 
 LIMIT, MEMORY = 1.15, 10**9
+PLAIN = "decoding and the passes of the plain loop"
 SIDE, CLASSES, BATCH = 64, 10, 256
 
 
@@ -88,8 +90,8 @@ def measured_memory(folder: Path) -> int:
 def main() -> int:
     """Print times, their ratio and the memory; return 1 if a limit is broken."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--count", type=int, default=100_000, help="images")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds that the medians are taken of")
+    parser.add_argument("--count", type=int, default=4_000, help="images")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds that the medians are taken of")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of torch, for both")
     parser.add_argument(
         "--folder", type=Path, help="where the images are, or are written; default: a temporary one"
@@ -107,29 +109,21 @@ def main() -> int:
         folder = options.folder or Path(temporary)
         if not any(folder.glob("unlabelled")):
             write_images(folder, options.count)
-        times: dict[str, list[float]] = {"pick": [], "plain loop": []}
-        spent: dict[str, list[float]] = {"pick": [], "plain loop": []}
-        picks = {}
-        for number in range(options.rounds + 1):
-            for name, run in (("plain loop", plain), ("pick", pick)):
-                started, before = time.perf_counter(), time.process_time()
-                picks[name] = run(folder)
-                if number:  # the first round reads the files from the disk
-                    times[name].append(time.perf_counter() - started)
-                    spent[name].append(time.process_time() - before)
+        picks = {"plain loop": plain(folder), "pick": pick(folder)}  # and the files are read from the disk
+        runs = {"plain loop": partial(plain, folder), "pick": partial(pick, folder)}
+        clock = time.perf_counter if options.threads > 1 else time.process_time
+        times = interleaved(runs, options.rounds, clock)
         memory = measured_memory(folder)
-    middle = {name: median(values) for name, values in times.items()}
-    ratio = middle["pick"] / middle["plain loop"]
+    for name, value in times.items():
+        print(f"    {name}: {value:.2f} s for {options.count:,} images")
     shared = len(set(picks["pick"]) & set(picks["plain loop"]))
-    for name, value in middle.items():
-        took = f"{value:.2f} s ({min(times[name]):.2f} to {max(times[name]):.2f})"
-        print(f"    {name}: {took}, {median(spent[name]):.2f} s of processors")
-    good = ratio <= LIMIT and memory <= MEMORY and shared == 50
-    print(
-        f"    the same {shared} of 50 picks; time {ratio:.2f}, limit {LIMIT}; memory {memory / 1e6:.0f} MB, limit 1000"
+    report = Report(__file__)
+    report.at_most(
+        "pick, over a plain loop", times["pick"] / times["plain loop"], LIMIT, "x", floor=1.0, why=PLAIN
     )
-    print(f"    {'held' if good else 'BROKEN'}")
-    return 0 if good else 1
+    report.at_most("pick, the most memory", memory / 1e6, MEMORY / 1e6, " MB")
+    report.at_least("pick, the same of 50 picks", shared, 50, "")
+    return report.code()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Measure ``data/detection-curves.parquet`` and ``data/detection-scores.parquet``: loops of boxes and masks.
 
 Run ``python tests/benchmarks/detection_curves.py`` (over an hour of one core), again if it was stopped: what
-is done is kept. ``detection_loops.py`` writes the page that reads them.
+is done is kept, unless another commit of the package did it. ``detection_loops.py`` writes the page that reads them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from box_errors import THRESHOLDS, image_errors, image_scores
+from commits import committed_code
 from detection_settings import FOREGROUND, SEEDS, SETTINGS, TEST, Setting
 
 from alhelpers import data, files
@@ -134,6 +135,12 @@ def _is_in(path: Path, key: Mapping[str, Any]) -> bool:
     import pandas
 
     table = pandas.read_parquet(path)
+    others = set(table.get("commit", ["an older one"])) - {committed_code()}
+    if others:
+        raise RuntimeError(
+            f"{path} holds what commit {', '.join(sorted(others))} measured, and this is {committed_code()}: "
+            "move it away"
+        )
     return bool((table[[*key]] == pandas.Series(key)).all(axis=1).any())
 
 
@@ -141,7 +148,7 @@ def _add(path: Path, rows: list[dict[str, Any]]) -> None:
     """Add rows to a small Parquet file, which is written whole or not at all."""
     import pandas
 
-    table = pandas.DataFrame(rows)
+    table = pandas.DataFrame(rows).assign(commit=committed_code())
     if path.is_file():
         table = pandas.concat([pandas.read_parquet(path), table], ignore_index=True)
     floats = table.select_dtypes("float").columns

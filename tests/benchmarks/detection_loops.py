@@ -36,13 +36,15 @@ def page(curves: Path = CURVES, scores: Path = SCORES) -> str:
     """Return the page."""
     import pandas
 
-    table = pandas.read_parquet(curves)
+    table, correlations = pandas.read_parquet(curves), pandas.read_parquet(scores)
+    commits = sorted({*table.get("commit", ()), *correlations.get("commit", ())})
+    measured = f"Measured at commit {', '.join(commits)}.\n\n" if commits else ""
     sections = [
         _race_section(setting, table[table.setting == name])
         for name, setting in SETTINGS.items()
         if (table.setting == name).any()
     ]
-    return _HEAD + _score_section(pandas.read_parquet(scores)) + "".join(sections) + tried()
+    return _HEAD + measured + _score_section(correlations) + "".join(sections) + tried()
 
 
 def best_score(table: pandas.DataFrame) -> tuple[str, str, str]:

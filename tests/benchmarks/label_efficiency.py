@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from commits import commit_of
 
 from alhelpers.files import write_text
 from alhelpers.loop.comparison import markdown_table
@@ -125,8 +126,11 @@ _PUBLISHED = (
 
 
 def make(output: Path, page: Path, names: Sequence[str], workers: int | None = None) -> None:
-    """Run the named settings, as far as they are not done, and write the page; RuntimeError if a run failed."""
-    sections = []
+    """Run the named settings, as far as they are not done, and write the page; RuntimeError if a run failed.
+
+    What another commit measured is not mixed with it: a folder of that is refused, by a RuntimeError, too.
+    """
+    sections, commit = [], commit_of(output)
     for setting in SETTINGS:
         if setting.name not in names:
             continue
@@ -136,7 +140,7 @@ def make(output: Path, page: Path, names: Sequence[str], workers: int | None = N
         if len(failed):
             raise RuntimeError(f"{setting.name}: {failed['run.name'].iloc[0]}: {failed['run.error'].iloc[0]}")
         sections.append(_section(setting, table))
-    write_text(page, _head(names) + "\n".join(sections) + _published())
+    write_text(page, _head(names, commit) + "\n".join(sections) + _published())
 
 
 def _curves_of(table: pandas.DataFrame) -> LearningCurves:
@@ -183,7 +187,7 @@ def _ratio(found: pandas.DataFrame, target: float) -> str:
     return f"At {1 - target:.0%} error chance needs {chance / own:.1f} times as many labels."
 
 
-def _head(names: Sequence[str]) -> str:
+def _head(names: Sequence[str], commit: str) -> str:
     chosen = "" if set(names) == {setting.name for setting in SETTINGS} else f" -s {' -s '.join(names)}"
     return (
         "# How many labels does it take?\n\n"
@@ -194,7 +198,7 @@ def _head(names: Sequence[str]) -> str:
         "same numbers of labels and the whole test set; no test image chose anything, unless a section says so. "
         f"`{_CONTENDER}` starts with the most typical image of each of 20 groups; then MC-dropout margin keeps ten "
         "times the budget, and of these the most typical of each group are labelled. Labels to a target are read off "
-        "each seed's curve after isotonic regression.\n\n"
+        f"each seed's curve after isotonic regression. Measured at commit {commit}.\n\n"
     )
 
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from commits import code_commit
+
 OUTPUT = Path(__file__).parents[2] / "output" / "benchmarks"
 
 Variants = Mapping[str, Callable[[], Any]]
@@ -40,6 +42,7 @@ class Report:
 
     def __init__(self, script: str) -> None:
         self.path = OUTPUT / f"{Path(script).stem.removeprefix('bench_')}.json"
+        self.commit = code_commit()
         self.rows: list[dict[str, Any]] = []
 
     def at_least(self, what: str, value: float, limit: float, unit: str = "x", **floor: Any) -> bool:
@@ -72,7 +75,7 @@ class Report:
         verdict = "held" if held else "MISSED"
         print(f"{what}: {value:.3g}{unit}, limit {side} {limit:g}{unit}: {verdict}{of_floor}", flush=True)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps(self.rows, indent=1))
+        self.path.write_text(json.dumps({"commit": self.commit, "rows": self.rows}, indent=1))
         return held
 
 

@@ -36,7 +36,7 @@ def wait_for_the_other(folder, number):
     raise TimeoutError("no other process came")
 
 
-def test_results_come_in_order_from_two_processes_that_are_kept(tmp_path):
+def test_results_come_in_order_from_here_and_a_process_that_is_kept(tmp_path):
     found = []
     for name, numbers in (("first", [3, 1, 2, 0]), ("again", [5, 6])):
         (tmp_path / name).mkdir()
@@ -44,7 +44,7 @@ def test_results_come_in_order_from_two_processes_that_are_kept(tmp_path):
         results = list(parallel.run(lambda job: wait_for_the_other(*job), jobs, workers=2))
         assert [number for number, _ in results] == numbers
         found.append({pid for _, pid in results})
-    assert len(found[0]) == 2 and found[0] == found[1] and os.getpid() not in found[0]
+    assert len(found[0]) == 2 and found[0] == found[1] and os.getpid() in found[0]
 
 
 def threads_and_product(matrix):
@@ -89,19 +89,64 @@ def test_what_cannot_be_sent_is_computed_here(tmp_path):
     ]
 
 
+def elsewhere(folder, action):
+    """Call in the other process, while this one waits for that."""
+    here = os.getpid()
+
+    def job(number):
+        if os.getpid() == here:
+            wait_for_the_other(folder, number)
+            return 1
+        (folder / f"{number}-{os.getpid()}").touch()
+        threading.Event().wait(0.5)  # until this one has come here, too
+        return action(number)
+
+    return job
+
+
 def test_an_error_is_raised_in_its_place_and_ends_the_rest():
     results = parallel.run(lambda number: 1 // number, [1, 0, 1, 1], workers=2)
     assert next(results) == 1
-    with pytest.raises(ZeroDivisionError) as caught:
+    with pytest.raises(ZeroDivisionError):
         next(results)
+    assert list(parallel.run(abs, [-1, -2], workers=2)) == [1, 2]
+
+
+def test_an_error_in_another_process_says_so(tmp_path):
+    with pytest.raises(ZeroDivisionError) as caught:
+        list(parallel.run(elsewhere(tmp_path, lambda _: 1 // 0), [1, 2, 3], workers=2))
     assert "In another process" in caught.value.__notes__[0]
-    assert list(parallel.run(abs, [-1, -2], workers=2)) == [1, 2]
 
 
-def test_a_process_that_dies_is_named_and_replaced():
+def test_a_process_that_dies_is_named_and_replaced(tmp_path):
     with pytest.raises(RuntimeError, match="terminated"):
-        list(parallel.run(os._exit, [3, 3], workers=2))
+        list(parallel.run(elsewhere(tmp_path, os._exit), [3, 4, 5], workers=2))
     assert list(parallel.run(abs, [-1, -2], workers=2)) == [1, 2]
+
+
+def test_results_that_nobody_waits_for_end_the_processes(tmp_path):
+    def job(number):
+        if number:
+            (tmp_path / f"{number}-{os.getpid()}").touch()
+            threading.Event().wait(600)
+        return wait_for_the_other(tmp_path, number)[0]
+
+    results = parallel.run(job, [0, 1], workers=2)
+    (tmp_path / f"0-{os.getpid()}").touch()
+    assert next(results) == 0
+    results.close()  # does not wait for the other job
+    assert list(parallel.run(abs, [-1, -2], workers=2)) == [1, 2]
+
+
+def test_jobs_here_count_as_nested_and_use_one_core():
+    jobs = parallel.run(lambda _: (parallel.nested(), parallel.cores()), range(3), workers=2)
+    assert list(jobs) == [(True, 1)] * 3
+    assert not parallel.nested() and parallel.cores() == parallel.available_cores()
+
+
+def test_with_a_gpu_one_process_uses_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert set(parallel.run(lambda _: os.getpid(), range(4))) == {os.getpid()}
 
 
 def test_short_jobs_start_no_process(monkeypatch):

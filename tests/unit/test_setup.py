@@ -27,7 +27,9 @@ EXTRAS = PROJECT["optional-dependencies"]
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
 
 #: What mining, scores, evaluation and records must do without.
-HEAVY = "IPython PIL aiohttp dask distributed dtlpy joblib jsonschema pandas sklearn scipy torch".split()
+HEAVY = (
+    "IPython PIL aiohttp dask distributed dtlpy fsspec joblib jsonschema pandas sklearn scipy torch".split()
+)
 
 #: What ./run installs for each command.
 OF_COMMANDS = {
@@ -46,6 +48,7 @@ ROOMS = {
     "_moved": "",
     "protocols": "numpy",
     "files": "platformdirs",
+    "storage": "fsspec",
     "forking": "threadpoolctl",
     "parallel": "cloudpickle joblib threadpoolctl",
     "configurations": "pydantic",

@@ -114,10 +114,6 @@ def test_picks_are_local(folder, capsys):
         with pytest.raises(SystemExit) as stopped:
             main(arguments(output=output))
         assert stopped.value.code == 2 and f"must be a local file, got {output!r}" in capsys.readouterr().err
-    for function in (mining.read_picks, lambda path: mining.append_picks(path, None)):
-        for path in ("s3://bucket/picks.parquet", Path("gs://bucket/picks.parquet")):
-            with pytest.raises(mining.MiningError, match="name a local file"):
-                function(path)
     assert sorted(os.listdir()) == ["config.json", "pool.parquet"]
 
 

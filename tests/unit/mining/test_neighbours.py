@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
-from alhelpers.mining import _neighbours
+from alhelpers.mining import _neighbours, _regions
 from alhelpers.mining._neighbours import merge, nearest, squared_distances, squared_to_nearest
 
 
@@ -131,3 +131,55 @@ def test_equals_are_found_at_once(small_blocks, monkeypatch):
     assert not squared_to_nearest(same, np.repeat(same, 20, axis=0)).any()
     assert nearest(same, np.repeat(same, 20, axis=0), 3).places.tolist() == [[0, 1, 2]] * 64
     assert sum(measured) <= 2 * 64 * 64  # no more than one block of columns each, of twenty
+
+
+@pytest.fixture
+def small_regions(monkeypatch):
+    monkeypatch.setattr(_regions, "_MEMBERS", 8)
+    monkeypatch.setattr(_regions, "_SAMPLE", 64)
+    monkeypatch.setattr(_regions, "_WORTH", -1)
+    monkeypatch.setattr(_neighbours, "_BLOCK", 1 << 8)
+    monkeypatch.setattr(_neighbours, "_COLUMNS", 16)
+
+
+@pytest.mark.usefixtures("small_regions")
+@pytest.mark.parametrize("spread", [0, 1, 2, 5])
+@pytest.mark.parametrize("k", [1, 3, 11])
+@pytest.mark.parametrize("seed", range(3))
+def test_regions_of_clusters_leave_no_neighbour_out(spread, k, seed):
+    vectors, base = drawn(seed, 120, 500, 4, spread)
+    groups = np.random.default_rng(seed).integers(4, size=(620, 1)).astype(np.float32) * 3
+    vectors, base = vectors + groups[:120], base + groups[120:]
+    base[:60] = vectors[::2]  # equal vectors are at distance 0, wherever they are
+    own = np.where(np.arange(120) % 2, -1, np.arange(120) // 2)
+    for without in (None, own):
+        squared, places = plain(vectors, base, k, without)
+        found = nearest(vectors, base, k, without)
+        np.testing.assert_array_equal(found.places, places)
+        np.testing.assert_array_equal(found.squared, squared)
+
+
+@pytest.mark.usefixtures("small_regions")
+@given(seed=st.integers(0, 2**32 - 1), spread=st.sampled_from([0, 2]), resolution=st.sampled_from([0.0, 0.5]))
+@settings(max_examples=30)
+def test_regions_of_any_vectors_leave_no_neighbour_out(seed, spread, resolution):
+    vectors, base = drawn(seed, 30, 200, 3, spread)
+    squared = np.stack([squared_distances(base, vector) for vector in vectors])
+    squared[squared <= resolution] = 0
+    places = np.argsort(squared, axis=1, kind="stable")[:, :5]
+    found = nearest(vectors, base, 5, resolution=resolution)
+    np.testing.assert_array_equal(found.places, places)
+    limits = squared[:, 7].copy()
+    near = nearest(vectors, base, 1, limits=limits, resolution=resolution).squared[:, 0]
+    np.testing.assert_array_equal(near, np.minimum(squared.min(axis=1), limits))
+
+
+def test_a_base_is_divided_only_where_that_leaves_much_out():
+    rng = np.random.default_rng(0)
+    plain_base = rng.normal(size=(6000, 16)).astype(np.float32)
+    clusters = plain_base + rng.integers(5, size=(6000, 1)).astype(np.float32) * 20
+    assert len(_regions.regions_of(plain_base, 1).radii) == 1
+    regions = _regions.regions_of(clusters - clusters.mean(axis=0), 1)
+    assert len(regions.radii) == 5
+    assert sorted(regions.order) == list(range(6000))
+    assert len(_regions.regions_of(clusters[:1500], 1).radii) == 1  # too few

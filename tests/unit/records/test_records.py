@@ -175,13 +175,15 @@ def test_from_arrays_names_what_does_not_fit(ids, values, message):
 
 
 def test_reading_what_is_not_there_is_named(tmp_path):
+    (tmp_path / "empty").mkdir()
     (tmp_path / "a.parquet").write_bytes(b"not parquet")
     pq.write_table(pa.table({"name": ["a"]}), tmp_path / "b.parquet")
     records.write(tmp_path / "c0.parquet", [{"id": "a", "confidences": [0.5, 0.5]}])
     records.write(tmp_path / "c1.parquet", [{"id": "b", "confidences": [0.5, 0.25, 0.25]}])
     for path, message in {
         "*.txt": "no file matches",
-        "": "it is a folder",
+        "": "not a Parquet file",
+        "empty": "no file matches",
         "a.parquet": "not a Parquet file",
         "b.parquet": "b.parquet have no column 'id'",
         "c*.parquet": "do not fit together",

@@ -205,17 +205,24 @@ def test_a_path_and_records_in_the_wrong_order_are_named(tmp_path, use):
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/a.parquet", "gs://b/*.jsonl", "https://host/a", "file:///a"])
-def test_only_local_files_are_read_and_written(tmp_path, monkeypatch, url):
+def test_lines_and_what_is_appended_to_are_local_files(tmp_path, monkeypatch, url):
     monkeypatch.chdir(tmp_path)
-    for path in (url, Path(url)):
-        for read in (records.read, records.query, records.count, records.validate, records.from_json_lines):
-            with pytest.raises(RecordError, match="local files only"):
-                read(path)
-        for put in (records.write, records.append, records.to_json_lines):
-            with pytest.raises(RecordError, match="local files only"):
-                put(path, rows(0, 1))
+    for path in (url, Path(url), records.Files(url)):
+        with pytest.raises(RecordError, match="local files only"):
+            records.from_json_lines(path)
+        with pytest.raises(RecordError, match="local files only"):
+            records.append(path, rows(0, 1))
         with pytest.raises(RecordError, match="local files only"):
             records.convert(path, "a.parquet")
+    for use in (
+        records.read,
+        records.query,
+        records.count,
+        records.validate,
+        lambda path: records.write(path, rows(0, 1)),
+    ):
+        with pytest.raises(RecordError, match="write it as text"):
+            use(Path(url))
     assert os.listdir(tmp_path) == []
 
 

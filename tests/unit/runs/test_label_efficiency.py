@@ -13,6 +13,7 @@ from alhelpers.runs.parameters import check
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
+import commits
 import label_efficiency
 
 CONTENDER = "mc_dropout > typicality"
@@ -44,6 +45,7 @@ def swept(monkeypatch):
         return swept.table
 
     monkeypatch.setattr(label_efficiency, "sweep", sweep)
+    monkeypatch.setattr(commits, "code_commit", lambda: "abc1234")
     swept.asked, swept.table = asked, table()
     return swept
 
@@ -63,6 +65,7 @@ def test_the_page_says_what_the_table_gave(swept, tmp_path):
     assert "At 5% error chance needs more than the budget." in text
     assert "-s digits" in text and "MNIST, no augmentation" not in text
     assert "| BatchBALD 2019, 5 at a time | 90 | 190 |" in text
+    assert "Measured at commit abc1234." in text
 
 
 def test_how_many_times_as_many_labels_chance_needs(swept, tmp_path):
@@ -70,6 +73,17 @@ def test_how_many_times_as_many_labels_chance_needs(swept, tmp_path):
     run["accuracy"][3:6] = [0.5, 0.75, 0.95]
     label_efficiency.make(tmp_path, tmp_path / "page.md", ["digits"])
     assert "At 5% error chance needs 1.5 times as many labels." in (tmp_path / "page.md").read_text()
+
+
+def test_what_two_commits_measured_is_not_mixed(swept, tmp_path, monkeypatch):
+    label_efficiency.make(tmp_path, tmp_path / "page.md", ["digits"])
+    monkeypatch.setattr(commits, "code_commit", lambda: "def5678")
+    with pytest.raises(RuntimeError, match="holds what commit abc1234 measured, and this is def5678"):
+        label_efficiency.make(tmp_path, tmp_path / "page.md", ["digits"])
+    monkeypatch.setattr(commits, "code_commit", lambda: "def5678+")
+    with pytest.raises(RuntimeError, match="commit it first"):
+        label_efficiency.make(tmp_path / "new", tmp_path / "page.md", ["digits"])
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_failed_run_writes_no_page(swept, tmp_path):

@@ -139,6 +139,8 @@ def test_a_forked_run_is_that_of_papermill(notebook, tmp_path):
     plain, forked = map(state, pair)
     for found in (plain, forked):
         del found["environment"]["JPY_PARENT_PID"]
+        # One of the kernel's own counts on after a thread that the debugger makes, which a fork has imported earlier.
+        found["threads"] = [re.sub(r"(?<=Thread-)\d+", "", name) for name in found["threads"]]
     for part in plain:
         assert forked[part] == plain[part], part
 

@@ -15,11 +15,12 @@ PIXEL = base64.b64encode(b"not really a picture").decode()
 
 @pytest.fixture
 def folder(write_notebook, tmp_path):
-    """Three notebooks, the first two with a platform, and a draft."""
+    """Four notebooks, the first two with a platform that they share, the third with its own, and a draft."""
     books = tmp_path / "notebooks"
     books.mkdir()
     write_notebook(books / "02_go_on.ipynb", 'state_dir: str = ""', "# Go on")
     write_notebook(books / "01_begin.ipynb", 'state_dir: str = "x"', "# Begin", "1 + 1")
+    write_notebook(books / "07_apart.ipynb", 'state_dir: str = ""', "# Apart")
     write_notebook(books / "10_end.ipynb", "seed: int = 0", "No title here")
     write_notebook(books / "draft.ipynb", "seed: int = 0", "# Draft")
     return books
@@ -56,15 +57,16 @@ def run_all(folder, calls, tmp_path):
     )
 
 
-def test_notebooks_run_in_order_on_one_platform_and_name_the_site(run_all, calls, tmp_path):
+def test_the_first_notebooks_share_a_platform_and_all_name_the_site(run_all, calls, tmp_path):
     made, _ = calls
     output, told = tmp_path / "output", []
     runs = run_all(told.append)
-    on_platform = {"state_dir": str(output / "platform")}
-    assert made[0] == ("01_begin.ipynb", on_platform)
-    assert sorted(made[1:]) == [("02_go_on.ipynb", on_platform), ("10_end.ipynb", {})]
+    shared = {"state_dir": str(output / "platform" / "in_order")}
+    own = {"state_dir": str(output / "platform" / "07")}
+    assert made[0] == ("01_begin.ipynb", shared)
+    assert sorted(made[1:]) == [("02_go_on.ipynb", shared), ("07_apart.ipynb", own), ("10_end.ipynb", {})]
     assert [run.notebook.name for run in runs] == sorted(name for name, _ in made)
-    assert sum("accuracy = 0.5123; items = 3" in line for line in told) == 3
+    assert sum("accuracy = 0.5123; items = 3" in line for line in told) == 4
     assert str(output) in told[-1] and "./run docs" in told[-1]
 
 
@@ -78,13 +80,14 @@ def test_a_failure_keeps_the_copies_so_far(run_all, calls, tmp_path):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_notebook_without_a_platform_runs_beside_the_others(run_all, calls, monkeypatch, fails):
+@pytest.mark.parametrize("apart", ["07_apart", "10_end"])
+def test_a_notebook_that_does_not_go_on_runs_beside_the_others(run_all, calls, monkeypatch, apart, fails):
     made, failing = calls
     fake, begun, free = tutorial.run, threading.Event(), threading.Event()
-    failing |= {"10_end"} if fails else set()
+    failing |= {apart} if fails else set()
 
     def run(notebook, *arguments, **options):
-        if notebook.stem == "10_end":
+        if notebook.stem == apart:
             begun.set()
             assert free.wait(20)
         elif notebook.stem == "02_go_on":
@@ -94,17 +97,17 @@ def test_a_notebook_without_a_platform_runs_beside_the_others(run_all, calls, mo
 
     monkeypatch.setattr(tutorial, "run", run)
     if fails:
-        with pytest.raises(NotebookError, match="10_end.ipynb stopped"):
+        with pytest.raises(NotebookError, match=f"{apart}.ipynb stopped"):
             run_all()
     else:
-        assert len(run_all()) == 3
+        assert len(run_all()) == 4
     assert made[0][0] == "01_begin.ipynb"
 
 
 def test_only_what_an_earlier_run_left_is_removed(run_all, tmp_path):
     output = tmp_path / "output"
     keep = [output / "thesis.txt", output / "photos" / "cat.png", output / "my.ipynb"]
-    remove = [output / "03_old.ipynb", output / "platform" / "old.db"]
+    remove = [output / "platform" / "07" / "old.db", output / "03_old.ipynb", output / "platform" / "old.db"]
     for path in [*keep, *remove]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
@@ -119,19 +122,26 @@ def test_some_are_run_alone_and_the_other_copies_stay(run_all, calls, tmp_path):
     assert [run.notebook.stem for run in run_all(only=["10", "02"])] == ["02_go_on", "10_end"]
     assert len(calls[0]) == 2
     copies = [path.stem for path in sorted((tmp_path / "output").glob("*.ipynb"))]
-    assert copies == ["01_begin", "02_go_on", "10_end"]
-    with pytest.raises(FileNotFoundError, match="no notebook 07, 99 in .*: there are 01, 02, 10"):
-        run_all(only=["99", "02", "07"])
+    assert copies == ["01_begin", "02_go_on", "07_apart", "10_end"]
+    with pytest.raises(FileNotFoundError, match="no notebook 08, 99 in .*: there are 01, 02, 07, 10"):
+        run_all(only=["99", "02", "08"])
+
+
+def test_a_platform_that_is_named_is_shared_by_all_in_order(folder, calls, tmp_path):
+    state_dir = {"state_dir": str(tmp_path / "mine")}
+    tutorial.run_tutorial(folder, tmp_path / "output", state_dir, say=lambda _: None)
+    on_platform = [each for each in calls[0] if each[1]]
+    assert on_platform == [(f"{name}.ipynb", state_dir) for name in ("01_begin", "02_go_on", "07_apart")]
 
 
 def test_a_run_is_compared_with_what_is_recorded(run_all, folder):
     said = []
     runs = run_all()
     tutorial.check_runs(folder, runs, said.append)
-    assert said[-1].endswith("0 values, 3 out of tolerance")
+    assert said[-1].endswith("0 values, 4 out of tolerance")
     record_runs(folder, runs, print)
     tutorial.check_runs(folder, runs, said.append)
-    assert said[-1].endswith("9 values, none out of tolerance")
+    assert said[-1].endswith("12 values, none out of tolerance")
 
 
 def test_the_command_records_only_at_the_defaults(folder, calls, tmp_path, capsys):
@@ -163,7 +173,7 @@ def test_an_earlier_platform_is_stopped_before_its_folder_goes(run_all, tmp_path
 def test_the_notebooks_are_never_the_output(folder, calls):
     with pytest.raises(FileExistsError, match="is the folder of the notebooks"):
         tutorial.run_tutorial(folder, folder / ".." / "notebooks")
-    assert len(list(folder.glob("*.ipynb"))) == 4
+    assert len(list(folder.glob("*.ipynb"))) == 5
 
 
 def test_a_folder_without_notebooks_is_named(tmp_path):

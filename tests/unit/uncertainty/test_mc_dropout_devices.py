@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from alhelpers.training._layout import _weights
 from alhelpers.uncertainty import mc_dropout
-from alhelpers.uncertainty._masks import SharedMasks
+from alhelpers.uncertainty._masks import SharedMasks, record_masks, shared_masks
 from alhelpers.uncertainty._torch import working_device
 
 torch.set_num_threads(1)
@@ -69,3 +70,17 @@ def test_samples_of_a_device_are_those_of_the_processor(device):
     found, _ = mc_dropout(mlp(), inputs, passes=2000, device=device, seed=5)
     error = np.sqrt((found.var(axis=1) + expected.var(axis=1)) / 2000)
     assert (np.abs(found.mean(axis=1) - expected.mean(axis=1)) < 6 * error).all()
+
+
+@pytest.mark.parametrize("masked", [record_masks, shared_masks])
+def test_masks_stay_on_the_device_of_what_they_are_put_on(masked):
+    # tensors without numbers, which torch refuses to mix with those of the processor
+    layers = [nn.Conv2d(3, 4, 3), nn.Dropout2d(0.5), nn.Flatten(), nn.Linear(144, 5)]
+    model = nn.Sequential(*layers, nn.AlphaDropout(0.5), nn.Dropout(0.3), nn.Linear(5, 3)).to(META)
+    with pytest.raises(RuntimeError, match="device"):
+        model[-1](torch.zeros(7, 5))
+    assert not _weights(model)  # the layout of another device is its own
+    with masked({model[1], model[4], model[5]}, 1) as masks:
+        for number in range(2):
+            masks.begin(number, 7)
+            assert model(torch.empty(7, 3, 8, 8, device=META)).device == META

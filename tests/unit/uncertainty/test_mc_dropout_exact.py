@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from alhelpers.uncertainty import mc_dropout
 from alhelpers.uncertainty._folded import FoldedHead
-from alhelpers.uncertainty._masks import thinned
+from alhelpers.uncertainty._masks import _drawn, thinned
 
 torch.set_num_threads(1)
 PASSES = 2000
@@ -332,3 +332,23 @@ def test_weights_that_are_not_finite_are_not_folded_away(plans):
     with pytest.raises(ValueError, match="are not finite"):
         mc_dropout(model, data(4), passes=2, masks="pass", seed=1)
     assert plans == [None]
+
+
+@pytest.mark.parametrize("keep", [1, 128, 3 << 14, 1 << 15, 1 << 14, 5 << 13, 255 << 8, 32769, 45875, 65535])
+def test_truth_values_have_their_share_and_no_order(keep):
+    count = 1 << 20
+    share = keep / 65536
+    drawn = _drawn(keep, count, np.random.SFC64(5))
+    assert drawn.dtype == bool and drawn.shape == (count,)
+    spread = np.sqrt(share * (1 - share))
+    assert abs(drawn.mean() - share) < 6 * spread / np.sqrt(count)
+    if 0.05 < share < 0.95:  # those in one word and one byte, and those of neighbouring words
+        units = (drawn - share) / spread
+        for lag in (1, 2, 3, 7, 8, 9, 63, 64, 65):
+            assert abs((units[lag:] * units[:-lag]).mean()) < 6 / np.sqrt(count)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 63, 64, 65, 1000])
+@pytest.mark.parametrize("keep", [1 << 15, 3 << 14, 45875])
+def test_counts_of_truth_values(count, keep):
+    assert len(_drawn(keep, count, np.random.SFC64(5))) == count
