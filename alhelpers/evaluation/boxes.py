@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,14 @@ from alhelpers.evaluation.masks import Masks
 from alhelpers.evaluation.rows import (
     NOTHING,
     EvaluationError,
+    Names,
     check_counted,
     column,
     flags,
     floats,
     given,
     keys,
+    names_of_columns,
 )
 from alhelpers.scores.locations import area_of, box_iou, shared_area
 
@@ -71,7 +74,8 @@ class Boxes:
     def read(cls, rows: Any, name: str, *, masks: bool = False, truth: bool = True) -> Boxes:
         """Read and check the columns of a list of dicts or a DataFrame; ground truth may have crowds and areas."""
         image, label = (keys(column(rows, key, name), key, name) for key in ("image_id", "label"))
-        check_counted(rows, name, crowds=truth)
+        columns = names_of_columns(rows)
+        check_counted(rows, columns, name, crowds=truth)
         shapes = Masks.read(column(rows, "mask", name), name) if masks else None
         if shapes is None:
             corners = np.empty((len(label), 4))
@@ -81,8 +85,21 @@ class Boxes:
             area = (corners[:, 2:] - corners[:, :2]).prod(axis=1)
         else:
             corners, area = shapes.corners.astype(np.float64), shapes.area.astype(np.float64)
-        crowd = flags(rows, "iscrowd", name) if truth else np.zeros(len(label), dtype=bool)
-        return cls(image, label, corners, _stated_areas(rows, area, name) if truth else area, crowd, shapes)
+        if truth and "area" in columns:
+            area = _stated_areas(rows, area, name)
+        crowded = truth and "iscrowd" in columns
+        crowd = flags(rows, "iscrowd", name) if crowded else np.zeros(len(label), dtype=bool)
+        return cls(image, label, corners, area, crowd, shapes)
+
+    @cached_property
+    def images(self) -> Names:
+        """The images, each once, with its number in each row."""
+        return Names.of(self.image)
+
+    @cached_property
+    def labels(self) -> Names:
+        """The labels, each once, with its number in each row."""
+        return Names.of(self.label)
 
     def take(self, rows: np.ndarray) -> Boxes:
         """Return some of the rows."""

@@ -22,6 +22,7 @@ from alhelpers.evaluation.measures import F1, Macro, Measure, Ranking
 from alhelpers.evaluation.outcomes import Matched, Outcomes
 from alhelpers.evaluation.rows import (
     EvaluationError,
+    Names,
     NoGroundTruth,
     check_joined,
     floats,
@@ -260,7 +261,9 @@ class Classifications:
         right = (truth[row] == name for row, name in zip(item.tolist(), found, strict=True))
         self._right = np.fromiter(right, dtype=bool, count=len(found))
         warning = _warn_of_disjoint(truth, found)
-        self._outcomes = Outcomes(places, truth, np.arange(count), found, item, score, warning)
+        self._outcomes = Outcomes(
+            places, Names.of(truth), np.arange(count), Names.of(found), item, score, warning
+        )
         self._full = confidences, class_names
 
     def average_precision(self) -> Measure:

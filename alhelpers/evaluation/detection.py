@@ -146,7 +146,7 @@ class Detections:
     def evaluate(self, iou_threshold: float = 0.5, strict_iou: bool = False) -> Evaluation:
         """Evaluate by average precision, with the curves; as `average_precision`."""
         way, outcomes = self._match(iou_threshold, strict_iou), self._outcomes()
-        labels = [label for label, counts in zip(outcomes.found, way.counted.tolist(), strict=True) if counts]
+        labels = outcomes.found.take(way.counted)
         found = evaluate_hits(outcomes.truth, labels, self._score[way.counted], way.right[way.counted])
         return replace(found, warnings=self._warnings + found.warnings)
 
@@ -243,12 +243,11 @@ class Detections:
                 f"{known.max():g}"
             )
         truth_item, found_item = self._places
-        labels = [label for label, counts in zip(self._truth.label, counted.tolist(), strict=True) if counts]
         return Outcomes(
             self.items,
-            labels,
+            self._truth.labels.take(counted),
             truth_item[counted],
-            self._found.label,
+            self._found.labels,
             found_item,
             self._score,
             self._warnings,
@@ -258,10 +257,7 @@ class Detections:
     def _places(self) -> tuple[np.ndarray, np.ndarray]:
         """The places of the images of ground truth and predictions among the items."""
         places = {item: place for place, item in enumerate(self.items)}
-        first, second = (
-            np.fromiter(map(places.__getitem__, boxes.image), dtype=np.intp)
-            for boxes in (self._truth, self._found)
-        )
+        first, second = (boxes.images.numbered(places) for boxes in (self._truth, self._found))
         return first, second
 
     def _ignored(self, areas: tuple[float, float] | None) -> np.ndarray:
@@ -304,19 +300,25 @@ def _outside(area: np.ndarray, areas: tuple[float, float]) -> np.ndarray:
 def _checked_items(items: Sequence[Hashable] | None, truth: Boxes, found: Boxes) -> tuple[Hashable, ...]:
     """Return the test images, each once, with all those of the rows among them; by default these."""
     if items is None:
-        return tuple(sort_names({*truth.image, *found.image}))
+        return tuple(sort_names({*truth.images.distinct, *found.images.distinct}))
     given = tuple(items)
     if len(set(given)) != len(given):
         raise EvaluationError("items holds an image twice")
     for name, boxes in (("ground_truth", truth), ("predictions", found)):
-        check_among(given, boxes.image, name)
+        check_among(given, boxes.images.distinct, name)
     return given
 
 
 def _warn_of_boxes(truth: Boxes, found: Boxes, images_known: bool) -> tuple[str, ...]:
     """Return what is odd about the boxes, or raise if the two sides cannot be joined by image, label or size."""
-    check_joined(truth.label, found.label, ("the labels of ground_truth hold", "those of predictions"))
-    check_joined(truth.image, found.image, ("image_id of ground_truth is", "that of predictions"))
+    check_joined(
+        truth.labels.distinct,
+        found.labels.distinct,
+        ("the labels of ground_truth hold", "those of predictions"),
+    )
+    check_joined(
+        truth.images.distinct, found.images.distinct, ("image_id of ground_truth is", "that of predictions")
+    )
     warnings = []
     if truth.masks is not None and found.masks is not None:
         check_sizes([*truth.image, *found.image], [*truth.masks.sizes, *found.masks.sizes])

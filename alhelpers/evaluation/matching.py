@@ -9,7 +9,7 @@ import numpy as np
 
 from alhelpers.evaluation.boxes import Boxes, pair_iou
 from alhelpers.evaluation.masks import mask_overlaps
-from alhelpers.evaluation.rows import EvaluationError, codes
+from alhelpers.evaluation.rows import EvaluationError, sort_codes
 
 # Pairs of boxes compared at once: bounds the memory of one crowded image to some 100 MB.
 PAIRS_AT_ONCE = 1 << 20
@@ -64,23 +64,25 @@ class Pairs:
         rest = np.flatnonzero(enough & self.contested)
         if ignored.any():
             rest = rest[np.lexsort((ignored[self.target[rest]], -self.score[self.prediction[rest]]))]
-        taken, many, matched = [False] * len(self.crowd), self.crowd.tolist(), partner.tolist()
-        for p, t in zip(self.prediction[rest].tolist(), self.target[rest].tolist(), strict=True):
-            if matched[p] < 0 and not taken[t]:
-                matched[p] = t
-                taken[t] = not many[t]
-        return np.array(matched, dtype=np.intp)
+        p, t = self.prediction[rest], self.target[rest]
+        matched: dict[int, int] = {}
+        taken: set[int] = set()
+        for one, other, many in zip(p.tolist(), t.tolist(), self.crowd[t].tolist(), strict=True):
+            if one not in matched and other not in taken:
+                matched[one] = other
+                if not many:
+                    taken.add(other)
+        partner[list(matched)] = list(matched.values())
+        return partner
 
 
 def _overlapping(
     truth: Boxes, found: Boxes, least_overlap: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the rows of all (prediction, ground truth) pairs that may match, and their overlaps."""
-    truth_group, found_group = _groups(truth, found)
-    by_group = np.argsort(truth_group, kind="stable")
-    ranked = truth_group[by_group]
-    starts = np.searchsorted(ranked, found_group, side="left")
-    sizes = np.searchsorted(ranked, found_group, side="right") - starts
+    truth_group, found_group, groups = _groups(truth, found)
+    by_group, counts = sort_codes(truth_group, groups), np.bincount(truth_group, minlength=groups)
+    starts, sizes = (np.cumsum(counts) - counts)[found_group], counts[found_group]
     candidates = np.flatnonzero(sizes)
     starts, sizes = starts[candidates], sizes[candidates]
     parts = [(np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0))]
@@ -89,6 +91,8 @@ def _overlapping(
         prediction = np.repeat(candidates[rows], size)
         within = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
         target = by_group[np.repeat(starts[rows], size) + within]
+        touch = _touch(found.corners, prediction, truth.corners, target)
+        prediction, target = prediction[touch], target[touch]
         crowd = truth.crowd[target] if truth.crowd.any() else None
         if found.masks is not None and truth.masks is not None:
             overlap = mask_overlaps(found.masks, prediction, truth.masks, target, crowd)
@@ -102,19 +106,33 @@ def _overlapping(
 
 def best_rows(boxes: Boxes, score: np.ndarray, most: int) -> np.ndarray:
     """Return the rows of the highest scores of each image and label, at most so many; boxes decide between equals."""
-    group, _ = _groups(boxes, boxes)
+    group, *_ = _groups(boxes, boxes)
     order = np.lexsort((*boxes.corners.T, -score, group))
     ranked = group[order]
     return np.sort(order[np.arange(len(order)) - np.searchsorted(ranked, ranked) < most])
 
 
-def _groups(truth: Boxes, found: Boxes) -> tuple[np.ndarray, np.ndarray]:
-    """Return the number of each pair of image and label, the same for ground truth and predictions."""
+def _touch(first: np.ndarray, rows: np.ndarray, second: np.ndarray, other_rows: np.ndarray) -> np.ndarray:
+    """Return which pairs of boxes share any area, by one side after the other: most pairs are apart."""
+    left = np.flatnonzero(first[rows, 0] < second[other_rows, 2])
+    for side, other, less in ((2, 0, False), (1, 3, True), (3, 1, False)):
+        a, b = first[rows[left], side], second[other_rows[left], other]
+        left = left[a < b] if less else left[a > b]
+    return left
+
+
+def _groups(truth: Boxes, found: Boxes) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return the number of each pair of image and label, the same for both sides, and how many numbers there are."""
     images: dict[Hashable, int] = {}
     labels: dict[Hashable, int] = {}
-    places = [(codes(boxes.image, images), codes(boxes.label, labels)) for boxes in (truth, found)]
+    places = [(boxes.images.numbered(images), boxes.labels.numbered(labels)) for boxes in (truth, found)]
     first, second = (image * len(labels) + label for image, label in places)
-    return first, second
+    groups = len(images) * len(labels)
+    if groups > 4 * (len(first) + len(second)) + 1000:
+        # Most pairs are of no row: number those that are.
+        known, inverse = np.unique(np.concatenate([first, second]), return_inverse=True)
+        first, second, groups = inverse[: len(first)], inverse[len(first) :], len(known)
+    return first, second, groups
 
 
 def _batches(sizes: np.ndarray, limit: int) -> list[slice]:

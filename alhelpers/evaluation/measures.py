@@ -6,7 +6,6 @@ image does not depend on the other images, and the order of the scores stays.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,6 +13,9 @@ from typing import Protocol
 import numpy as np
 
 from alhelpers.evaluation.curves import mean
+
+# Rows that follow each other are folded into columns of so many: few enough to combine many columns at once.
+FOLD = 8
 
 
 class Term(Protocol):
@@ -122,21 +124,43 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Hits:
-    """The right predictions of a ranking: their rows, and the last row and hit of equal score."""
+class Runs:
+    """Right predictions that follow each other in a ranking, as places of running counts, folded as `fold` does.
 
-    row: np.ndarray
-    last_row: np.ndarray
-    last_hit: np.ndarray
+    The weights of a run add up to the difference of two running counts. A run ends where a wrong prediction follows:
+    before its end the precision only rises, so that the best precision from there on is the same for the whole run.
+    """
+
+    # How many predictions count before the run, through its end, and through the end of the last one's equal scores.
+    before: np.ndarray
+    through: np.ndarray
+    # None where it is through the end of the run.
+    seen: np.ndarray | None
+
+    @classmethod
+    def build(cls, before: np.ndarray, last: np.ndarray, last_of_tie: np.ndarray, size: int) -> Runs:
+        """Fold rows of a ranking that is folded itself, in so many places; row -1 is before the first."""
+
+        def place(rows: np.ndarray) -> np.ndarray:
+            return np.where(rows < 0, size, rows % FOLD * (size // FOLD) + rows // FOLD)
+
+        # What fills up the last column has no weight.
+        through, seen = place(fold(last)), place(fold(last_of_tie))
+        return cls(place(fold(before, last[-1])), through, None if (last == last_of_tie).all() else seen)
 
 
 @dataclass(frozen=True)
 class Ranking:
     """The average precision of one label, or its mean over several ways to match."""
 
+    # Folded as `fold` does.
     item: np.ndarray
-    hits: tuple[Hits, ...]
+    # Of each way that has any right prediction.
+    runs: tuple[Runs, ...]
+    ways: int
+    # The items that have ground truth, and how much each has.
     truth_item: np.ndarray
+    truths: np.ndarray
     interpolated: bool
     # The recalls that the precision is the mean over; None for all points.
     recalls: np.ndarray | None = None
@@ -152,40 +176,78 @@ class Ranking:
         recalls: np.ndarray | None = None,
     ) -> Ranking:
         """Sort predictions once; those after the last right one do not change the result and are cut off."""
-        order = np.argsort(-score, kind="stable")
+        order = np.argsort(-score)
         falling = -score[order]
-        last_of_tie = np.searchsorted(falling, falling, side="right") - 1
-        hits = []
-        for right in rights:
-            row = np.flatnonzero(right[order])
-            last_row = last_of_tie[row]
-            hits.append(Hits(row, last_row, np.searchsorted(row, last_row, side="right") - 1))
-        length = max((int(hit.last_row[-1]) + 1 for hit in hits if len(hit.row)), default=0)
-        return cls(item[order[:length]], tuple(hits), truth_item, interpolated, recalls)
+        last_of_tie = np.arange(len(order))
+        if (falling[1:] == falling[:-1]).any():
+            # Right ones first among equal scores, so that they are one run.
+            order = np.lexsort((~rights[0], -score))
+            last_of_tie = np.searchsorted(falling, falling, side="right") - 1
+        found = [_runs(right[order], last_of_tie, interpolated) for right in rights]
+        found = [ends for ends in found if len(ends[0])]
+        length = max((int(seen[-1]) + 1 for *_, seen in found), default=0)
+        folded = fold(item[order[:length]])
+        runs = tuple(Runs.build(*ends, folded.size) for ends in found)
+        truth_item, truths = np.unique(truth_item, return_counts=True)
+        return cls(folded, runs, len(rights), truth_item, truths.astype(np.int32), interpolated, recalls)
 
     @property
     def rows(self) -> int:
-        """The predictions and ground truths of the label."""
-        return len(self.item) + len(self.truth_item)
+        """The predictions of the label, or its items with ground truth."""
+        return max(self.item.size, len(self.truth_item), 1)
 
     def values(self, counts: np.ndarray) -> np.ndarray:
-        """Compute the area for each resample; only the points of right predictions add to it."""
-        count = counts[self.item]
-        seen = running(np.add, count.copy())
-        area, total = np.zeros(counts.shape[1]), counts[self.truth_item].sum(axis=0)
-        for hit in self.hits:
-            gain = count[hit.row]
-            found = running(np.add, gain.copy())[hit.last_hit]
+        """Compute the area for each resample; only the ends of runs of right predictions add to it."""
+        draws = counts.shape[1]
+        area, total = np.zeros(draws), np.einsum("i,ib->b", self.truths, counts[self.truth_item])
+        sums = np.empty((self.item.size + 1, draws), dtype=np.int32)
+        sums[-1] = 0  # before the first row
+        weights = sums[:-1].reshape(*self.item.shape, draws)
+        running(np.add, counts.take(self.item, axis=0, out=weights, mode="clip"))
+        # Memory that is used again for each way: the system takes longer to hand out new memory than this takes.
+        most = max((run.through.size for run in self.runs), default=0) * draws
+        whole, shares = np.empty((3, most), dtype=np.int32), np.empty(most)
+        for run in self.runs:
+            shape = (*run.through.shape, draws)
+            size = run.through.size * draws
+            seen, gain, found = (part[:size].reshape(shape) for part in whole)
+            precision = shares[:size].reshape(shape)
+            sums.take(run.through, axis=0, out=seen, mode="clip")
+            sums.take(run.before, axis=0, out=gain, mode="clip")
+            np.subtract(seen, gain, out=gain)
+            np.copyto(found, gain)
+            running(np.add, found)
+            if run.seen is not None:
+                sums.take(run.seen, axis=0, out=seen, mode="clip")
             # Before the first item that counts nothing is seen, and nothing found either.
-            precision = found / np.maximum(seen[hit.last_row], 1)
+            np.divide(found, np.maximum(seen, 1, out=seen), out=precision)
             if self.interpolated:
-                precision = running(np.maximum, precision[::-1])[::-1]
+                running(np.maximum, precision[::-1, ::-1])
             if self.recalls is None:
-                area += (gain * precision).sum(axis=0)
+                area += np.einsum("pkb,pkb->b", gain, precision)
             else:
-                area += _at_recalls(self.recalls, found, precision, total)
+                area += _at_recalls(self.recalls, unfold(found), unfold(precision), total)
         points = total if self.recalls is None else np.where(total, len(self.recalls), 0)
-        return ratio(area, len(self.hits) * points)
+        return ratio(area, self.ways * points)
+
+
+def _runs(
+    right: np.ndarray, last_of_tie: np.ndarray, interpolated: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the row before each run of right predictions, its last one, and the last one of equal score."""
+    joined = right[1:] & right[:-1]
+    same_score = last_of_tie[1:] == last_of_tie[:-1]
+    if not interpolated:
+        joined &= same_score
+    elif same_score.any():
+        # A tie with a wrong prediction in it has a lower precision than the run before it may have.
+        wrong = np.append(0, np.cumsum(~right))
+        first_of_tie = np.searchsorted(last_of_tie, last_of_tie)
+        pure = wrong[last_of_tie + 1] == wrong[first_of_tie]
+        joined &= same_score | pure[1:]
+    first = np.flatnonzero(right & ~np.append(False, joined))
+    last = np.flatnonzero(right & ~np.append(joined, False))
+    return first - 1, last, last_of_tie[last]
 
 
 @dataclass(frozen=True)
@@ -248,23 +310,40 @@ def _at_recalls(
     return sums
 
 
-def running(combine: np.ufunc, values: np.ndarray) -> np.ndarray:
-    """Replace each row by the combination of all rows up to it, as ``combine.accumulate(values, axis=0)``.
+def fold(values: np.ndarray, end: int | None = None) -> np.ndarray:
+    """Return rows in columns of `FOLD`, (FOLD, columns, ...); the last row, or another end, fills up the last one."""
+    columns = -(-len(values) // FOLD)
+    filled = np.empty((columns * FOLD, *values.shape[1:]), dtype=values.dtype)
+    filled[: len(values)] = values
+    if columns:
+        filled[len(values) :] = values[-1] if end is None else end
+    return np.ascontiguousarray(filled.reshape(columns, FOLD, *values.shape[1:]).swapaxes(0, 1))
 
-    It works in place, for `numpy.add` of integers and `numpy.maximum`. NumPy's own goes down one column after the
-    other. Here whole rows are combined, first inside blocks and then from block to block, which is several times
-    faster and as exact for counts and maxima.
+
+def unfold(values: np.ndarray) -> np.ndarray:
+    """Return folded rows in their order, with those that filled up the last column."""
+    return values.swapaxes(0, 1).reshape(-1, *values.shape[2:])
+
+
+def running(combine: np.ufunc, values: np.ndarray) -> np.ndarray:
+    """Replace each folded row by the combination of all rows up to it, as ``combine.accumulate`` of unfolded ones.
+
+    It works in place on (FOLD, columns, B), for `numpy.add` of integers and `numpy.maximum`. NumPy's own goes down one
+    resample after the other. Here whole rows of many columns are combined at once, which is several times faster and as
+    exact for counts and maxima.
     """
-    size = max(1, math.isqrt(len(values)))
-    whole = len(values) // size * size
-    blocks = values[:whole].reshape(-1, size, values.shape[1])
-    for place in range(1, size):
-        combine(blocks[:, place], blocks[:, place - 1], out=blocks[:, place])
-    for block in range(1, len(blocks)):
-        combine(blocks[block, -1], blocks[block - 1, -1], out=blocks[block, -1])
-    combine(blocks[1:, :-1], blocks[:-1, -1:], out=blocks[1:, :-1])
-    for row in range(max(1, whole), len(values)):
-        combine(values[row], values[row - 1], out=values[row])
+    if values.shape[2] == 1:
+        values[:] = combine.accumulate(unfold(values)).reshape(-1, len(values), 1).swapaxes(0, 1)
+        return values
+    for place in range(1, len(values)):
+        combine(values[place], values[place - 1], out=values[place])
+    ends = values[-1]
+    if len(ends) > FOLD:
+        ends[:] = unfold(running(combine, fold(ends)))[: len(ends)]
+    else:
+        for column in range(1, len(ends)):
+            combine(ends[column], ends[column - 1], out=ends[column])
+    combine(values[:-1, 1:], ends[:-1], out=values[:-1, 1:])
     return values
 
 

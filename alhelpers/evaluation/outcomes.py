@@ -12,7 +12,7 @@ import numpy as np
 from alhelpers.evaluation.calibration import CalibrationBins, check_confidences
 from alhelpers.evaluation.curves import warn_of_unfounded
 from alhelpers.evaluation.measures import F1, Macro, Mean, Measure, Ranking, Term
-from alhelpers.evaluation.rows import check_whole, rows_by_label, rows_by_name, sort_names
+from alhelpers.evaluation.rows import Names, check_whole, rows_by_label, rows_by_name, sort_names
 
 
 class Matched(NamedTuple):
@@ -36,9 +36,9 @@ class Outcomes:
     """The labels, and the places of the test items, of the ground truth (n,) and of the predictions (m,)."""
 
     items: Sequence[Hashable]
-    truth: list[Hashable]
+    truth: Names
     truth_item: np.ndarray
-    found: list[Hashable]
+    found: Names
     found_item: np.ndarray
     score: np.ndarray
     warnings: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ class Outcomes:
         counted = np.flatnonzero(way.counted)
         check_confidences(self.score[counted])
         once = np.ones((len(self.items), 1), dtype=np.int32)
-        by_label = rows_by_name([self.found[row] for row in counted.tolist()])
+        by_label = rows_by_name(self.found.take(counted))
 
         def term(rows: np.ndarray) -> CalibrationBins:
             return CalibrationBins.build(self.found_item[rows], self.score[rows], way.right[rows], bins)
@@ -97,7 +97,7 @@ class Outcomes:
         self, term: Callable[[np.ndarray, np.ndarray], Term], method: str, counted: np.ndarray
     ) -> Measure:
         terms = Macro({label: term(truths, rows) for label, truths, rows in self._labels})
-        predicted = {self.found[row] for row in np.flatnonzero(counted).tolist()}
+        predicted = self.found.take(counted).present()
         return self.macro(terms, method, warn_of_unfounded(predicted, terms.labels))
 
     @cached_property

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -74,9 +77,13 @@ def flags(rows: Any, key: str, name: str) -> np.ndarray:
     return np.array([value in _SET for value in values], dtype=bool)
 
 
-def check_counted(rows: Any, name: str, crowds: bool = False) -> None:
+def names_of_columns(rows: Any) -> set[Hashable]:
+    """Return the columns that any row has."""
+    return set(rows.columns) if hasattr(rows, "columns") else set().union(*rows)
+
+
+def check_counted(rows: Any, names: set[Hashable], name: str, crowds: bool = False) -> None:
     """Raise if a row asks not to be counted, or to count more or less than once; ``iscrowd`` may be read apart."""
-    names = set(rows.columns) if hasattr(rows, "columns") else set().union(*rows)
     for key in (_NOT_HONOURED.keys() & names) - ({"iscrowd"} if crowds else set()):
         for row, value in enumerate(given(rows, key) or ()):
             if str(value).lower() not in _NOT_HONOURED[key]:
@@ -178,6 +185,45 @@ def _as_text(name: Hashable) -> str:
     return str(int(name)) if isinstance(name, float) and name.is_integer() else str(name)
 
 
+@dataclass(frozen=True)
+class Names(Sequence[Hashable]):
+    """The names of n rows: each name once, and its place among them in each row, (n,) int."""
+
+    distinct: list[Hashable]
+    codes: np.ndarray
+
+    @classmethod
+    def of(cls, values: Sequence[Hashable]) -> Names:
+        """Return the names numbered in the order in which they come first."""
+        if isinstance(values, Names):
+            return values
+        known: dict[Hashable, int] = defaultdict(count().__next__)
+        places = np.fromiter(map(known.__getitem__, values), dtype=np.intp, count=len(values))
+        return cls(list(known), places)
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return map(self.distinct.__getitem__, self.codes.tolist())
+
+    def __getitem__(self, row: int) -> Hashable:
+        return self.distinct[self.codes[row]]
+
+    def take(self, rows: np.ndarray) -> Names:
+        """Return the names of some rows: their numbers, or one bool a row."""
+        return Names(self.distinct, self.codes[rows])
+
+    def present(self) -> list[Hashable]:
+        """Return the names that any row has."""
+        counts = np.bincount(self.codes, minlength=len(self.distinct))
+        return [name for name, rows in zip(self.distinct, counts.tolist(), strict=True) if rows]
+
+    def numbered(self, known: dict[Hashable, int]) -> np.ndarray:
+        """Return the number of each row's name in ``known``, to which new names are added."""
+        return codes(self.distinct, known)[self.codes]
+
+
 def codes(values: Sequence[Hashable], known: dict[Hashable, int]) -> np.ndarray:
     """Return the number of each value in ``known``, to which new values are added."""
     for value in dict.fromkeys(values):
@@ -187,11 +233,16 @@ def codes(values: Sequence[Hashable], known: dict[Hashable, int]) -> np.ndarray:
 
 def rows_by_name(names: Sequence[Hashable]) -> dict[Hashable, np.ndarray]:
     """Return the rows that hold each name."""
-    known: dict[Hashable, int] = {}
-    places = codes(names, known)
-    order = np.argsort(places, kind="stable")
-    cuts = np.cumsum(np.bincount(places, minlength=len(known)))[:-1]
-    return dict(zip(known, np.split(order, cuts), strict=True)) if known else {}
+    names = Names.of(names)
+    ends = np.cumsum(np.bincount(names.codes, minlength=len(names.distinct))).tolist()
+    order = sort_codes(names.codes, len(names.distinct))
+    cuts = zip(names.distinct, [0, *ends], ends, strict=False)
+    return {name: order[start:end] for name, start, end in cuts if start < end}
+
+
+def sort_codes(codes: np.ndarray, most: int) -> np.ndarray:
+    """Return the order of numbers below ``most``, of equal ones as they come; small ones take less time."""
+    return np.argsort(codes.astype(np.uint16) if most <= 1 << 16 else codes, kind="stable")
 
 
 def rows_by_label(

@@ -15,9 +15,10 @@ from unittest import mock
 import dtlpy as dl
 import numpy as np
 import pandas as pd
-from bench_coco_evaluators import DETECTIONS, IMAGES, LABELS, Rows, interleaved, report, scenes
+from bench_coco_evaluators import DETECTIONS, IMAGES, LABELS, Rows, scenes
 from dtlpymetrics import calc_precision_recall
 from dtlpymetrics.utils import measure_annotations
+from measuring import Report, interleaved
 
 from alhelpers.evaluation import Detections, average_precision, paired_bootstrap
 from alhelpers.evaluation.curves import evaluate_hits
@@ -26,6 +27,7 @@ FEW_IMAGES = 100
 OF_DTLPYMETRICS = 0.1
 THRESHOLD = 0.5
 SAMPLES = 1000
+BOOTSTRAP_SECONDS = 1.0
 
 
 def sdk_annotations(rows: Rows, prefix: str) -> dict[int, list[dl.Annotation]]:
@@ -77,31 +79,32 @@ def main() -> int:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")  # pandas has one for each of dtlpymetrics' boxes
     truth, found = scenes(0)
+    report = Report(__file__)
     with tempfile.TemporaryDirectory() as folder:
-        held = [
-            against_dtlpymetrics(truth, found, Path(folder)),
-            against_its_curves(truth, found, Path(folder)),
-        ]
-    show_bootstrap(truth, found)
-    return 0 if all(held) else 1
+        against_dtlpymetrics(report, truth, found, Path(folder))
+        against_its_curves(report, truth, found, Path(folder))
+    against_bootstrap(report, truth, found)
+    return report.code()
 
 
-def against_dtlpymetrics(truth: Rows, found: Rows, folder: Path) -> bool:
+def against_dtlpymetrics(report: Report, truth: Rows, found: Rows, folder: Path) -> None:
     """Compare matching and curves together, on the first images."""
     few = [[row for row in rows if row["image_id"] < FEW_IMAGES] for rows in (truth, found)]
     annotations = [sdk_annotations(rows, prefix) for rows, prefix in zip(few, "gp", strict=True)]
     theirs = Dtlpymetrics(folder)
     times = interleaved(
         {
-            "alhelpers": (lambda: None, lambda _: average_precision(*few, THRESHOLD)),
-            "dtlpymetrics": (lambda: None, lambda _: theirs.curves(theirs.matched(*annotations))),
+            "alhelpers": lambda: average_precision(*few, THRESHOLD),
+            "dtlpymetrics": lambda: theirs.curves(theirs.matched(*annotations)),
         },
         rounds=3,
     )
-    return report(f"{len(few[1])} detections, {FEW_IMAGES} images", times, "dtlpymetrics", OF_DTLPYMETRICS)
+    share = times["alhelpers"] / times["dtlpymetrics"]
+    what = f"{len(few[1])} detections, {FEW_IMAGES} images over dtlpymetrics"
+    report.at_most(what, share, OF_DTLPYMETRICS, " of its time")
 
 
-def against_its_curves(truth: Rows, found: Rows, folder: Path) -> bool:
+def against_its_curves(report: Report, truth: Rows, found: Rows, folder: Path) -> None:
     """Compare the curves alone at full size, both from the same file of matches."""
     theirs = Dtlpymetrics(folder)
     pd.DataFrame(
@@ -115,7 +118,7 @@ def against_its_curves(truth: Rows, found: Rows, folder: Path) -> bool:
         }
     ).to_csv(theirs.path, index=False)
 
-    def ours(_: None) -> float:
+    def ours() -> float:
         matches = pd.read_csv(theirs.path)
         right = (matches.geometry_score >= THRESHOLD).to_numpy()
         labels = matches.first_label.tolist(), matches.second_label.tolist()
@@ -123,16 +126,18 @@ def against_its_curves(truth: Rows, found: Rows, folder: Path) -> bool:
 
     times = interleaved(
         {
-            "alhelpers": (lambda: None, ours),
-            "dtlpymetrics": (lambda: None, lambda _: theirs.curves_of_file()),
+            "alhelpers": ours,
+            "dtlpymetrics": theirs.curves_of_file,
         },
         rounds=3,
     )
-    return report(f"curves of {DETECTIONS} matches in a file", times, "dtlpymetrics", OF_DTLPYMETRICS)
+    share = times["alhelpers"] / times["dtlpymetrics"]
+    what = f"curves of {DETECTIONS} matches in a file over dtlpymetrics"
+    report.at_most(what, share, OF_DTLPYMETRICS, " of its time")
 
 
-def show_bootstrap(truth: Rows, found: Rows) -> None:
-    """Print how long it takes to draw all test images again, for each metric."""
+def against_bootstrap(report: Report, truth: Rows, found: Rows) -> None:
+    """Report how long it takes to draw all test images again, for each metric."""
     rng = np.random.default_rng(1)
     other = [
         row | {"score": float(score)} for row, score in zip(found, rng.uniform(size=len(found)), strict=True)
@@ -140,12 +145,11 @@ def show_bootstrap(truth: Rows, found: Rows) -> None:
     models = [Detections(truth, rows, range(IMAGES)) for rows in (found, other)]
     for name in ("average_precision", "f1", "calibration_error", "mean_average_precision"):
         measures = [getattr(model, name)() for model in models]
-        started = time.perf_counter()
+        started = time.process_time()
         result = paired_bootstrap(*measures, samples=SAMPLES)
-        print(
-            f"paired bootstrap, {SAMPLES} samples: {name:<22} {time.perf_counter() - started:9.3f} s"
-            f"  {result.difference:+.4f} ({result.low:+.4f} to {result.high:+.4f})"
-        )
+        taken = time.process_time() - started
+        print(f"{name}: {result.difference:+.4f} ({result.low:+.4f} to {result.high:+.4f})")
+        report.at_most(f"paired bootstrap, {SAMPLES} draws: {name}", taken, BOOTSTRAP_SECONDS)
 
 
 if __name__ == "__main__":

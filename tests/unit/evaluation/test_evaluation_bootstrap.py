@@ -19,7 +19,8 @@ from alhelpers.evaluation import (
     resamples,
     top1_average_precision,
 )
-from alhelpers.evaluation.measures import running
+from alhelpers.evaluation.curves import curve_of, interpolated_area, step_area
+from alhelpers.evaluation.measures import Ranking, fold, running, unfold
 
 SAMPLES = 60
 
@@ -192,12 +193,12 @@ MANY = Classifications("ab" * 50, "a" * 100, [0.5] * 100)
 @pytest.mark.parametrize(
     ("measure", "rows"),
     [
-        (FULL.average_precision(), 30 + 70),
+        (FULL.average_precision(), 72),  # 70, in columns of 8
         (FULL.f1(), 70),
         (FULL.calibration_error(), 70),
         (Detections([CROWD] * 70, [CROWD] * 30, items=range(5)).f1(), 70),
         (Detections([CROWD], [], items=range(50)).f1(), 50),
-        (MANY.average_precision(), 100 + 50),
+        (MANY.average_precision(), 104),
         (MANY.accuracy(), 100),
     ],
 )
@@ -211,12 +212,37 @@ def test_a_batch_holds_as_many_resamples_as_fit(measure, rows, monkeypatch):
 
 @settings(max_examples=100)
 @given(
-    rows=st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=3), max_size=40),
+    rows=st.integers(0, 700),
+    draws=st.integers(1, 3),
     combine=st.sampled_from([np.add, np.maximum]),
+    seed=st.integers(0, 9),
 )
-def test_running_is_accumulate(rows, combine):
-    values = np.array(rows, dtype=np.int32).reshape(-1, 3)
-    np.testing.assert_array_equal(running(combine, values.copy()), combine.accumulate(values, axis=0))
+def test_running_is_accumulate(rows, draws, combine, seed):
+    values = np.random.default_rng(seed).integers(10, size=(rows, draws))
+    expected = combine.accumulate(values, axis=0)
+    np.testing.assert_array_equal(unfold(running(combine, fold(values)))[:rows], expected)
+    backward = running(combine, fold(values, 0)[::-1, ::-1])[::-1, ::-1]
+    expected = combine.accumulate(values[::-1], axis=0)[::-1]
+    np.testing.assert_array_equal(unfold(backward)[:rows], expected)
+
+
+@settings(max_examples=200)
+@given(seed=st.integers(0, 10_000), levels=st.integers(1, 12), interpolated=st.booleans())
+def test_runs_of_right_predictions_make_the_curve_of_all(seed, levels, interpolated):
+    rng = np.random.default_rng(seed)
+    size = rng.integers(1, 40)
+    item, score = rng.integers(6, size=size), rng.integers(levels, size=size) / levels
+    rights = [rng.uniform(size=size) < share for share in rng.uniform(size=3 if interpolated else 1)]
+    counts = rng.integers(3, size=(6, 2)).astype(np.int32)
+    truth_item = np.concatenate([np.arange(6), item])
+    found = Ranking.build(item, score, rights, truth_item, interpolated).values(counts)
+    area = interpolated_area if interpolated else step_area
+    for draw in range(2):
+        rows = np.repeat(np.arange(size), counts[item, draw])
+        total = counts[truth_item, draw].sum()
+        areas = [area(curve_of(score[rows], right[rows], max(total, 1))) for right in rights]
+        expected = np.mean(areas) if total else np.nan
+        np.testing.assert_allclose(found[draw], expected, rtol=0, atol=1e-12)
 
 
 # Two models on the same items: both right, only the previous one, only the new one, neither.
