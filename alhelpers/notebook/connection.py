@@ -1,22 +1,17 @@
 """Log the dtlpy SDK in: to the offline platform, or to the hosted one."""
 
 import atexit
-import contextlib
-import importlib
 import json
 import logging
 import os
 import shutil
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 from alhelpers import platform as local_platform
 from alhelpers.files import platform_folder
-from alhelpers.forking import SDK_DEPENDENCIES
 from alhelpers.notebook.login import log_in, variable_to_log_in_by, within
 
 #: Prefix of the SDK's folder of this kit; the user's own folder is never changed.
@@ -88,8 +83,7 @@ def _local(state_dir: Path) -> ModuleType:
         raise RuntimeError(
             "dtlpy is imported already: restart the kernel and call connect() before 'import dtlpy'"
         )
-    with _importing_dependencies():
-        server = local_platform.ensure(state_dir)
+    server = local_platform.ensure(state_dir)
     _bypass_proxies()
     if imported:
         import dtlpy as dl
@@ -107,23 +101,6 @@ def _local(state_dir: Path) -> ModuleType:
     import dtlpy as dl
 
     return dl
-
-
-@contextlib.contextmanager
-def _importing_dependencies() -> Iterator[None]:
-    """Import what dtlpy imports while the block waits for a server to start; dtlpy itself needs the server's cookie."""
-
-    def work() -> None:
-        for name in SDK_DEPENDENCIES:
-            with contextlib.suppress(Exception):  # it fails again where dtlpy imports it
-                importlib.import_module(name)
-
-    thread = threading.Thread(target=work, name="imports of dtlpy", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
 
 
 def _bypass_proxies() -> None:

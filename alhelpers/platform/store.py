@@ -266,6 +266,10 @@ class Store:
         """List the ids of those of some documents, in the order given, that satisfy conditions."""
         return [document_id for (document_id,) in self._among("id", ids, where)]
 
+    def parents_among(self, ids: Iterable[str], where: Conditions) -> set[str]:
+        """Return the parents, such as an annotation's item, of those of some documents that satisfy conditions."""
+        return {parent for (parent,) in self._among("parent", sorted(ids), where) if parent}
+
     def _select(self, columns: str, where: Conditions, tail: str = "") -> sqlite3.Cursor:
         query = f"SELECT {columns} FROM documents WHERE {where.sql} {tail}"
         return self._database.execute(query, where.bound)

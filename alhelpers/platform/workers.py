@@ -62,8 +62,6 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stalled: asyncio.TimerHandle | None = None
         self._extra = 0
-        # How many executions have ended whose end is being written.
-        self._ending = 0
         self._closing = False
         # Set, and replaced by a new one, whenever a log grows.
         self.logged = asyncio.Event()
@@ -72,7 +70,7 @@ class Dispatcher:
     def busy(self) -> bool:
         """Whether executions run or wait for a worker."""
         waiting = any(queue for service, queue in self._queues.items() if service not in self._paused)
-        return waiting or self._ending > 0 or any(worker.running for worker in self._workers.values())
+        return waiting or any(worker.running for worker in self._workers.values())
 
     def replicas(self, service_id: str) -> list[dict[str, Any]]:
         return [
@@ -302,13 +300,8 @@ class Dispatcher:
         elif message["kind"] == "progress":
             await self._change(lambda call: jobs.record_progress(call, message))
         elif message["kind"] == "end":
-            for _ in range(2):
-                await asyncio.sleep(0)  # what it has written to standard error before is logged as its own
-            # The next one starts first: its code runs while the end of this one is recorded.
-            self._ending += 1
-            self._release(worker, message["id"])
             await self._settle([message["id"]], lambda call: jobs.record_end(call, message))
-            self._ending -= 1
+            self._release(worker, message["id"])
 
     async def _run_execution(self, worker: Worker, execution_id: str) -> bool:
         """Start an execution on a worker; return whether it may still run."""
