@@ -25,11 +25,17 @@ _IMAGE = frozenset(
 _WORK = frozenset({"metadata.system.taskStatusLog"}) | frozenset(
     f"metadata.system.refs.metadata.{key}" for key in ("timestamp", "creator")
 )
+# Nearly all executions have the same value there, or what they do at each step is listed: each entry is a page to write.
+_RUN = frozenset(
+    "id input output cause status statusLog duration attempts maxAttempts toTerminate orgId driverId packageRevision"
+    " packageName moduleName serviceVersion app feedbackQueue syncReplyTo latestStatus.timestamp"
+    " latestStatus.percentComplete latestStatus.replicaId".split()
+)
 SKIPPED: dict[str, frozenset[str]] = {
     "items": frozenset({"id", "datasetId", "filename", "dir", "type", "hidden"}) | _USERS | _IMAGE | _WORK,
     "annotations": frozenset({"id", "datasetId", "itemId", "type", "coordinates", "source", "hash"}) | _USERS,
     "models": frozenset({"id", "configuration"}),
-    "executions": frozenset({"id", "input", "output", "cause"}),
+    "executions": _RUN | _USERS,
     "cycles": frozenset(
         {"id", "nodes", "executions", "counts", "forgiven", "waiting", "held", "input", "broken"}
     ),
