@@ -13,8 +13,8 @@ from .folder import DATABASE, open_unchanged, unusable
 
 logger = logging.getLogger(__name__)
 
-# Raise this with every change of the schema that older databases do not fit. Version 0 had no index of values, version 1
-# one of more of them: it is built at the first start with such a database.
+# Raise this with every change of the schema that older databases do not fit. Version 0 had no index of values, that of
+# version 1 had more of them: it is built at the first start with such a database.
 VERSION = 2
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS documents (

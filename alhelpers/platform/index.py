@@ -25,7 +25,7 @@ _IMAGE = frozenset(
 _WORK = frozenset({"metadata.system.taskStatusLog"}) | frozenset(
     f"metadata.system.refs.metadata.{key}" for key in ("timestamp", "creator")
 )
-# Nearly all executions have the same value there, or what they do at each step is listed: each entry is a page to write.
+# Executions are not found by these: nearly all have the same value, or list their steps. Entries cost time to write.
 _RUN = frozenset(
     "id input output cause status statusLog duration attempts maxAttempts toTerminate orgId driverId packageRevision"
     " packageName moduleName serviceVersion app feedbackQueue syncReplyTo latestStatus.timestamp"

@@ -45,6 +45,14 @@ ENTRIES_AT_ONCE = 100
 # Of so many documents the entries in the index are kept in memory.
 ENTRIES_KEPT = 2000
 
+# The columns with values of the documents, by which they are found.
+_COPIED = ("scope", "parent", "name", "dir", "type", "hidden")
+# What a second document with the same id in one call changes.
+_REPLACED = (
+    ", ".join(f"{name} = excluded.{name}" for name in (*_COPIED, "doc"))
+    + ", blob = coalesce(excluded.blob, blob)"
+)
+
 # The scope and the JSON of a document, which its entries in the index follow from.
 Stored = tuple[str | None, str]
 
@@ -175,7 +183,7 @@ class Store:
 
     def put_all(self, kind: str, documents: Iterable[Mapping[str, Any]], *, blob: str | None = None) -> None:
         columns = COLUMNS[kind]
-        fields = [columns.get(name) for name in ("scope", "parent", "name", "dir", "type", "hidden")]
+        fields = [columns.get(name) for name in _COPIED]
         documents = iter(documents)
         while part := list(itertools.islice(documents, WRITTEN_AT_ONCE)):
             rows = [
@@ -190,13 +198,32 @@ class Store:
             ]
             if kind in index.KINDS:
                 self._note_unindexed(kind, [(row[0], row[2], row[-1]) for row in rows])
-            self._database.executemany(
-                "INSERT INTO documents (id, kind, scope, parent, name, dir, type, hidden, blob, doc)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET scope = excluded.scope,"
-                " parent = excluded.parent, name = excluded.name, dir = excluded.dir, type = excluded.type,"
-                " hidden = excluded.hidden, blob = coalesce(excluded.blob, blob), doc = excluded.doc",
-                rows,
+            self._write_rows(rows)
+
+    def _write_rows(self, rows: list[tuple[Any, ...]]) -> None:
+        """Write rows; of one that is there only what has changed, as each index on a column is a page to write."""
+        marks = ",".join("?" * len(rows))
+        stored = self._database.execute(
+            f"SELECT id, {', '.join(_COPIED)} FROM documents WHERE id IN ({marks})", [row[0] for row in rows]
+        )
+        before = {document_id: columns for document_id, *columns in stored}
+        for document_id, _, *columns, blob, doc in rows:
+            if (known := before.get(document_id)) is None:
+                continue
+            changed = {
+                name: new for name, new, old in zip(_COPIED, columns, known, strict=True) if new != old
+            }
+            changed |= {"doc": doc} | ({} if blob is None else {"blob": blob})
+            self._database.execute(
+                f"UPDATE documents SET {', '.join(f'{name} = ?' for name in changed)} WHERE id = ?",
+                (*changed.values(), document_id),
             )
+            before[document_id] = columns
+        self._database.executemany(
+            f"INSERT INTO documents (id, kind, {', '.join(_COPIED)}, blob, doc)"
+            f" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET {_REPLACED}",
+            [row for row in rows if row[0] not in before],
+        )
 
     def row(self, kind: str, document_id: str, label: str | None = None) -> Row:
         """Return a document as stored, or raise a 404 that calls it `label`."""
