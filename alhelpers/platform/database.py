@@ -13,9 +13,9 @@ from .folder import DATABASE, open_unchanged, unusable
 
 logger = logging.getLogger(__name__)
 
-# Raise this with every change of the schema that older databases do not fit. Version 0 had no index of values: it is
-# built at the first start with such a database.
-VERSION = 1
+# Raise this with every change of the schema that older databases do not fit. Version 0 had no index of values, that of
+# version 1 had more of them: it is built at the first start with such a database.
+VERSION = 2
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS documents (
     id TEXT NOT NULL PRIMARY KEY,

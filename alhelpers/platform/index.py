@@ -25,11 +25,17 @@ _IMAGE = frozenset(
 _WORK = frozenset({"metadata.system.taskStatusLog"}) | frozenset(
     f"metadata.system.refs.metadata.{key}" for key in ("timestamp", "creator")
 )
+# Executions are not found by these: nearly all have the same value, or list their steps. Entries cost time to write.
+_RUN = frozenset(
+    "id input output cause status statusLog duration attempts maxAttempts toTerminate orgId driverId packageRevision"
+    " packageName moduleName serviceVersion app feedbackQueue syncReplyTo latestStatus.timestamp"
+    " latestStatus.percentComplete latestStatus.replicaId".split()
+)
 SKIPPED: dict[str, frozenset[str]] = {
     "items": frozenset({"id", "datasetId", "filename", "dir", "type", "hidden"}) | _USERS | _IMAGE | _WORK,
     "annotations": frozenset({"id", "datasetId", "itemId", "type", "coordinates", "source", "hash"}) | _USERS,
     "models": frozenset({"id", "configuration"}),
-    "executions": frozenset({"id", "input", "output", "cause"}),
+    "executions": _RUN | _USERS,
     "cycles": frozenset(
         {"id", "nodes", "executions", "counts", "forgiven", "waiting", "held", "input", "broken"}
     ),
@@ -42,6 +48,8 @@ MAX_ENTRIES = 200
 MAX_TEXT = 120
 MAX_PATH = 300
 MAX_DEPTH = 30
+# So many paths are remembered.
+MAX_PATHS = 100_000
 # Above this, doubles cannot represent every whole number.
 MAX_EXACT = 2**53
 
@@ -74,42 +82,95 @@ class _TooLarge(Exception):
     """The document exceeds the limits, or holds values that SQLite compares differently."""
 
 
+class _Path:
+    """A path that documents of one scope have: its codes by type of value, and the paths below it by key."""
+
+    __slots__ = ("kind", "scope", "text", "is_deep", "is_long", "_codes", "_below")
+
+    def __init__(self, kind: str, scope: str, text: str) -> None:
+        self.kind, self.scope, self.text = kind, scope, text
+        self.is_deep = text.count(".") >= MIN_CONTAINER
+        self.is_long = len(text) > MAX_PATH
+        self._codes: dict[str, int] = {}
+        self._below: dict[str, _Path | None] = {}
+
+    def code(self, type_: str) -> int:
+        known = self._codes.get(type_)
+        if known is None:
+            known = self._codes[type_] = code(self.kind, self.scope, self.text, type_)
+        return known
+
+    def below(self, key: str) -> "_Path | None":
+        """Return the path of a key, or None if that is not indexed."""
+        try:
+            return self._below[key]
+        except KeyError:
+            text = f"{self.text}.{key}" if self.text else key
+            # No path of a condition reaches a key with a dot.
+            indexed = "." not in key and text not in SKIPPED[self.kind]
+            made = self._below[key] = _Path(self.kind, self.scope, text) if indexed else None
+            _known.made += 1
+            return made
+
+
+class _Known:
+    """The paths that documents have had, by kind and scope."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self._roots: dict[tuple[str, str], _Path] = {}
+
+    def root(self, kind: str, scope: str) -> _Path:
+        if self.made > MAX_PATHS:  # keys may be anything, such as ids
+            self.made, self._roots = 0, {}
+        found = self._roots.get((kind, scope))
+        if found is None:
+            found = self._roots[kind, scope] = _Path(kind, scope, "")
+            self.made += 1
+        return found
+
+
+_known = _Known()
+
+
 def entries(kind: str, scope: str | None, document: Mapping[str, Any]) -> set[Entry]:
+    """Return the entries of a document, as JSON has it."""
     if kind not in KINDS or scope is None:
         return set()
     found: set[Entry] = set()
+    root = _known.root(kind, scope)
     try:
         for key, value in document.items():
-            if "." not in key:  # no path reaches such a key
-                _collect(found, kind, scope, key, value, 1)
+            if (path := root.below(key)) is not None:
+                _collect(found, path, value, 1)
     except _TooLarge:
         return {(overflow(kind, scope), 0)}
     return found
 
 
-def _collect(found: set[Entry], kind: str, scope: str, path: str, value: Any, depth: int) -> None:
-    if path in SKIPPED[kind]:
-        return
+def _collect(found: set[Entry], path: _Path, value: Any, depth: int) -> None:
     if len(found) > MAX_ENTRIES or depth > MAX_DEPTH:
         raise _TooLarge
-    if isinstance(value, dict | list) and path.count(".") >= MIN_CONTAINER:
-        found.add((code(kind, scope, path, "container"), 0))
     if isinstance(value, dict):
+        if path.is_deep:
+            found.add((path.code("container"), 0))
         for key, inner in value.items():
-            if "." not in key:
-                _collect(found, kind, scope, f"{path}.{key}", inner, depth + 1)
+            if (below := path.below(key)) is not None:
+                _collect(found, below, inner, depth + 1)
     elif isinstance(value, list):
+        if path.is_deep:
+            found.add((path.code("container"), 0))
         for element in value:
             if isinstance(element, list):
                 # A path looks into one level of arrays; what lies deeper only a $match can see.
-                found.add((code(kind, scope, path, "nested"), 0))
+                found.add((path.code("nested"), 0))
             else:
-                _collect(found, kind, scope, path, element, depth + 1)
+                _collect(found, path, element, depth + 1)
     else:
         stored = stored_value(value)
-        if stored is None or len(path) > MAX_PATH:
+        if stored is None or path.is_long:
             raise _TooLarge
-        found.add((code(kind, scope, path, stored[0]), stored[1]))
+        found.add((path.code(stored[0]), stored[1]))
 
 
 def stored_value(value: Any) -> tuple[str, Any] | None:

@@ -19,6 +19,8 @@ from .validation import check_whole_number
 MAX_PAGE, MAX_SORTS = 1000, 16
 # With more proposals than this, reading everything in order is as fast.
 MAX_PROPOSED = 50_000
+# Of annotations that items are joined with only the items' ids are read, if the proposals are exact.
+MAX_JOINED = 1_000_000
 # A second exact range saves parsing the proposals of the first, unless it is many times longer.
 WORTH, FEW = 20, 1000
 # SQLite takes so many parts of a query.
@@ -264,8 +266,10 @@ def _join(store: Store, join: Any, plan: Plan) -> None:
     # Items and annotations are always asked for in one dataset.
     inner = Plan(Conditions(other, datasetId=plan.where.scope))
     _push_down(dql.parse(join.get("filter"), ALIASES.get(other)), inner)
-    _narrow(store, inner)
-    if kind == "items":
+    _narrow(store, inner, MAX_JOINED if kind == "items" else MAX_PROPOSED)
+    if kind == "items" and inner.ids is not None and not inner.rest:
+        plan.ids = store.parents_among(inner.ids, inner.where)
+    elif kind == "items":
         plan.ids = {row.parent for row in matching(store, inner) if row.parent}
     else:
         plan.where.add("itemId", [row.id for row in matching(store, inner)])
@@ -274,7 +278,7 @@ def _join(store: Store, join: Any, plan: Plan) -> None:
 # ---------------------------------------------------------------------------------------------------- narrowing
 
 
-def _narrow(store: Store, plan: Plan) -> None:
+def _narrow(store: Store, plan: Plan, most_proposed: int = MAX_PROPOSED) -> None:
     """Narrow a plan to the ids that the index proposes, if one of the conditions is selective."""
     kind, scope = plan.where.kind, plan.where.scope
     if kind not in index.KINDS or scope is None or not plan.rest:
@@ -287,7 +291,7 @@ def _narrow(store: Store, plan: Plan) -> None:
         found = _lookup(store, kind, scope, node)
         if found is not None:
             lookups[number] = found
-    counts = _counted(store, lookups, MAX_PROPOSED if plan.ids is None else len(plan.ids))
+    counts = _counted(store, lookups, most_proposed if plan.ids is None else len(plan.ids))
     first = min(counts, key=lambda number: counts[number], default=None)
     chosen = [] if first is None else [first]
     if trusted and (first is not None or plan.ids is not None):

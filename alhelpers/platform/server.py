@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -417,6 +417,7 @@ class Server:
 # ---------------------------------------------------------------------------------------------------- defences
 
 
+@lru_cache(maxsize=100)
 def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True

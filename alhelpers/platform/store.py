@@ -42,6 +42,19 @@ CACHED_TEXT = 32 << 20
 DROPPED_KEPT = 60.0
 WRITTEN_AT_ONCE = 500
 ENTRIES_AT_ONCE = 100
+# Of so many documents the entries in the index are kept in memory.
+ENTRIES_KEPT = 2000
+
+# The columns with values of the documents, by which they are found.
+_COPIED = ("scope", "parent", "name", "dir", "type", "hidden")
+# What a second document with the same id in one call changes.
+_REPLACED = (
+    ", ".join(f"{name} = excluded.{name}" for name in (*_COPIED, "doc"))
+    + ", blob = coalesce(excluded.blob, blob)"
+)
+
+# The scope and the JSON of a document, which its entries in the index follow from.
+Stored = tuple[str | None, str]
 
 
 class Row(NamedTuple):
@@ -81,6 +94,9 @@ class Store:
         # Which triggers have led to the running transaction, if any: its events and executions keep it.
         self.cause: Document | None = None
         self._folders: set[Path] = set()
+        # The documents that the running transaction has written and not indexed yet: their kind, before, and now.
+        self._unindexed: dict[str, tuple[str, Stored | None, Stored]] = {}
+        self._entries_of: dict[str, tuple[Stored, set[index.Entry]]] = {}
         self._parsed: dict[str, tuple[str, Any]] = {}
         self._parsed_text = 0
         self._sweep(folder / "lost" if lost else None)
@@ -90,6 +106,7 @@ class Store:
         reader = copy.copy(self)
         reader._database = open_unchanged(self._path, with_log=True)
         reader._adding, reader._dropping, reader._dropped, reader.events = [], [], deque(), []
+        reader._unindexed, reader._entries_of = {}, {}
         reader._parsed, reader._only_reads = {}, True
         return reader
 
@@ -109,12 +126,14 @@ class Store:
         self._database.execute("BEGIN")
         try:
             yield self
+            self._write_index()
             if self._last_id != self._saved_id and not self._only_reads:
                 value = f"{self._last_id:024x}"
                 self._database.execute("INSERT OR REPLACE INTO meta VALUES ('last_id', ?)", (value,))
             self._database.execute("COMMIT")
             self._saved_id = self._last_id
         except BaseException:
+            self._unindexed.clear()
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
             self._dropped += [(-math.inf, blob) for blob in self._adding]
@@ -126,12 +145,13 @@ class Store:
     def part(self) -> Iterator[None]:
         """Run the block as a part of the transaction, of which nothing is kept if it raises."""
         before = [(each, len(each)) for each in (self.events, self._dropping)]
-        added = len(self._adding)
+        added, unindexed = len(self._adding), dict(self._unindexed)
         self._database.execute("SAVEPOINT part")
         try:
             yield
         except BaseException:
             self._database.execute("ROLLBACK TO part")
+            self._unindexed = unindexed
             for each, length in before:
                 del each[length:]
             self._dropped += [(-math.inf, blob) for blob in self._adding[added:]]
@@ -163,7 +183,7 @@ class Store:
 
     def put_all(self, kind: str, documents: Iterable[Mapping[str, Any]], *, blob: str | None = None) -> None:
         columns = COLUMNS[kind]
-        fields = [columns.get(name) for name in ("scope", "parent", "name", "dir", "type", "hidden")]
+        fields = [columns.get(name) for name in _COPIED]
         documents = iter(documents)
         while part := list(itertools.islice(documents, WRITTEN_AT_ONCE)):
             rows = [
@@ -177,16 +197,33 @@ class Store:
                 for document in part
             ]
             if kind in index.KINDS:
-                self._index(
-                    kind, [(row[0], row[2], document) for row, document in zip(rows, part, strict=True)]
-                )
-            self._database.executemany(
-                "INSERT INTO documents (id, kind, scope, parent, name, dir, type, hidden, blob, doc)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET scope = excluded.scope,"
-                " parent = excluded.parent, name = excluded.name, dir = excluded.dir, type = excluded.type,"
-                " hidden = excluded.hidden, blob = coalesce(excluded.blob, blob), doc = excluded.doc",
-                rows,
+                self._note_unindexed(kind, [(row[0], row[2], row[-1]) for row in rows])
+            self._write_rows(rows)
+
+    def _write_rows(self, rows: list[tuple[Any, ...]]) -> None:
+        """Write rows; of one that is there only what has changed, as each index on a column is a page to write."""
+        marks = ",".join("?" * len(rows))
+        stored = self._database.execute(
+            f"SELECT id, {', '.join(_COPIED)} FROM documents WHERE id IN ({marks})", [row[0] for row in rows]
+        )
+        before = {document_id: columns for document_id, *columns in stored}
+        for document_id, _, *columns, blob, doc in rows:
+            if (known := before.get(document_id)) is None:
+                continue
+            changed = {
+                name: new for name, new, old in zip(_COPIED, columns, known, strict=True) if new != old
+            }
+            changed |= {"doc": doc} | ({} if blob is None else {"blob": blob})
+            self._database.execute(
+                f"UPDATE documents SET {', '.join(f'{name} = ?' for name in changed)} WHERE id = ?",
+                (*changed.values(), document_id),
             )
+            before[document_id] = columns
+        self._database.executemany(
+            f"INSERT INTO documents (id, kind, {', '.join(_COPIED)}, blob, doc)"
+            f" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET {_REPLACED}",
+            [row for row in rows if row[0] not in before],
+        )
 
     def row(self, kind: str, document_id: str, label: str | None = None) -> Row:
         """Return a document as stored, or raise a 404 that calls it `label`."""
@@ -256,6 +293,10 @@ class Store:
         """List the ids of those of some documents, in the order given, that satisfy conditions."""
         return [document_id for (document_id,) in self._among("id", ids, where)]
 
+    def parents_among(self, ids: Iterable[str], where: Conditions) -> set[str]:
+        """Return the parents, such as an annotation's item, of those of some documents that satisfy conditions."""
+        return {parent for (parent,) in self._among("parent", sorted(ids), where) if parent}
+
     def _select(self, columns: str, where: Conditions, tail: str = "") -> sqlite3.Cursor:
         query = f"SELECT {columns} FROM documents WHERE {where.sql} {tail}"
         return self._database.execute(query, where.bound)
@@ -275,8 +316,10 @@ class Store:
             if blob is not None:
                 self.drop_blob(blob)
         if kind in index.KINDS:
+            self._write_index()
             for document_id, scope, doc in self._select("id, scope, doc", where):
-                self._unindex(document_id, index.entries(kind, scope, json.loads(doc)))
+                self._unindex(document_id, self._entries(kind, document_id, (scope, doc)))
+                self._entries_of.pop(document_id, None)
         return self._database.execute(f"DELETE FROM documents WHERE {where.sql}", where.bound).rowcount
 
     def check_new_name(self, kind: str, name: str, **scope: str) -> None:
@@ -307,17 +350,33 @@ class Store:
 
     # ------------------------------------------------------------------------------------------------- index
 
-    def _index(self, kind: str, documents: list[tuple[str, str | None, Mapping[str, Any]]]) -> None:
-        """Update the index for documents (id, scope, content) that are about to be written."""
-        before = self._indexed(kind, [document_id for document_id, _, _ in documents])
-        after = {
-            document_id: index.entries(kind, scope, document) for document_id, scope, document in documents
-        }
+    def _note_unindexed(self, kind: str, documents: list[tuple[str, str | None, str]]) -> None:
+        """Note documents (id, scope, JSON) that are about to be written, for the index.
+
+        A transaction may write one document several times: the index follows when it is read, or at the end.
+        """
+        new = [document_id for document_id, _, _ in documents if document_id not in self._unindexed]
+        marks = ",".join("?" * len(new))
+        stored = self._database.execute(
+            f"SELECT id, scope, doc FROM documents WHERE id IN ({marks}) AND +kind = ?", (*new, kind)
+        )
+        before = {document_id: (scope, doc) for document_id, scope, doc in stored} if new else {}
+        for document_id, scope, doc in documents:
+            noted = self._unindexed.get(document_id)
+            old = noted[1] if noted else before.get(document_id)
+            self._unindexed[document_id] = (kind, old, (scope, doc))
+        if len(self._unindexed) >= WRITTEN_AT_ONCE:
+            self._write_index()
+
+    def _write_index(self) -> None:
+        """Update the index for the documents that have been written since the last time."""
         added = []
-        for document_id, fresh in after.items():
-            old = before.get(document_id, set())
+        for document_id, (kind, before, after) in self._unindexed.items():
+            old = self._entries(kind, document_id, before) if before else set()
+            fresh = self._entries(kind, document_id, after)
             self._unindex(document_id, old - fresh)
             added += [(path, value, document_id) for path, value in fresh - old]
+        self._unindexed.clear()
         added.sort(key=lambda entry: (entry[0], entry[2]))  # neighbours in the index, one after the other
         for start in range(0, len(added), ENTRIES_AT_ONCE):
             # One statement for many rows: each step of a statement hands the interpreter to another thread and back.
@@ -327,21 +386,23 @@ class Store:
                 f"INSERT INTO entries VALUES {marks}", [field for row in part for field in row]
             )
 
-    def _indexed(self, kind: str, document_ids: list[str]) -> dict[str, set[index.Entry]]:
-        """Compute the entries of the stored documents."""
-        marks = ",".join("?" * len(document_ids))
-        stored = self._database.execute(
-            f"SELECT id, scope, doc FROM documents WHERE id IN ({marks}) AND +kind = ?", (*document_ids, kind)
-        )
-        return {
-            document_id: index.entries(kind, scope, json.loads(doc)) for document_id, scope, doc in stored
-        }
+    def _entries(self, kind: str, document_id: str, stored: Stored) -> set[index.Entry]:
+        """Compute the entries of a document; those of the last ones are kept, as they often change again."""
+        known = self._entries_of.get(document_id)
+        if known is not None and known[0] == stored:
+            return known[1]
+        found = index.entries(kind, stored[0], json.loads(stored[1]))
+        if len(self._entries_of) >= ENTRIES_KEPT:
+            self._entries_of.clear()
+        self._entries_of[document_id] = (stored, found)
+        return found
 
-    def _unindex(self, document_id: str, entries: Iterable[index.Entry]) -> None:
-        self._database.executemany(
-            "DELETE FROM entries WHERE path = ? AND value = ? AND id = ?",
-            [(path, value, document_id) for path, value in entries],
-        )
+    def _unindex(self, document_id: str, entries: set[index.Entry]) -> None:
+        if entries:
+            self._database.executemany(
+                "DELETE FROM entries WHERE path = ? AND value = ? AND id = ?",
+                [(path, value, document_id) for path, value in entries],
+            )
 
     def _build_index(self) -> None:
         self._database.execute("BEGIN")
@@ -361,12 +422,14 @@ class Store:
 
     def ids_in(self, ranges: Iterable[index.Range]) -> set[str]:
         """List the ids of the documents that have an entry in one of the ranges."""
+        self._write_index()
         query = "SELECT id FROM entries WHERE "
         rows = (self._database.execute(query + part.sql, part.values) for part in ranges)
         return {document_id for found in rows for (document_id,) in found}
 
     def ids_in_all(self, points: list[index.Range]) -> set[str]:
         """List the ids of the documents that have an entry at each of some points."""
+        self._write_index()
         # SQLite merges lists that are in order already, as those of points are.
         query = " INTERSECT ".join(f"SELECT id FROM entries WHERE {part.sql}" for part in points)
         values = [value for part in points for value in part.values]
@@ -374,6 +437,7 @@ class Store:
 
     def entries_in(self, ranges: Iterable[index.Range], limit: int) -> int:
         """Count the entries in some ranges, up to a limit."""
+        self._write_index()
         number = 0
         for part in ranges:
             (more,) = self._database.execute(

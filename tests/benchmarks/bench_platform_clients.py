@@ -12,6 +12,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "platform"))
 
+from measuring import Report
 from platform_load import at_once
 
 from alhelpers import platform
@@ -28,10 +29,12 @@ def main() -> int:
             at_once(server, plain=30, sdk=2, dataset_name=f"shared{len(memory)}", rounds=10)
             memory.append(psutil.Process(server.pid).memory_info().rss / (1 << 20))
     print(f"{len(memory)} rounds of 32 processes in {time.monotonic() - begun:.0f} s: nothing lost, no 5xx")
-    growth = memory[-1] / memory[1]
     print(f"MB after each round: {', '.join(f'{each:.0f}' for each in memory)}")
-    print(f"growth since the second: {growth:.2f} (limit {GROWTH:g})")
-    return growth > GROWTH
+    report = Report(__file__)
+    report.at_most(
+        "memory after the last round, over that after the second", memory[-1] / memory[1], GROWTH, "x"
+    )
+    return report.code()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "platform"))
 
+from measuring import Report
 from platform_fuzz import Wire, fuzz
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,15 +48,14 @@ def main() -> int:
         server.wait()
     print("\n".join(failures))
     refused = sum(status >= 400 for _, status in statuses)
-    print(
-        f"{len(statuses)} requests, {refused} of them refused, {len(failures)} kinds of failures; the limit is 0"
+    print(f"{len(statuses)} requests, {refused} of them refused")
+    report = Report(__file__)
+    report.at_most("kinds of failures inside the platform", len(failures), 0, "")
+    report.at_most(
+        "memory that the second half adds", memory[-1] - memory[PARTS // 2 - 1], GROWTH_LIMIT, " MiB"
     )
-    growth = memory[-1] - memory[PARTS // 2 - 1]
-    held = growth <= GROWTH_LIMIT
-    print(
-        f"the second half added {growth:.0f} MiB; the limit of {GROWTH_LIMIT} MiB is {'held' if held else 'BROKEN'}"
-    )
-    return 0 if held and alive and not failures else 1
+    report.at_least("the server answers afterwards", float(bool(alive)), 1, "")
+    return report.code()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from measuring import Report
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,16 +60,10 @@ class Shares:
         times = self.server.cpu_times()
         return times.user + times.system
 
-    def report(self, what: str, limit: float) -> bool:
-        """Print the shares, and say whether the time of waiting is within its limit."""
-        waited = max(0.0, self.wall - self.own) / self.wall
-        held = waited < limit
-        print(
-            f"{what}: {self.wall:.1f} s, of which the SDK waits {waited:.0%}; the limit of {limit:.0%} is"
-            f" {'held' if held else 'BROKEN'}; CPU: the SDK {self.own:.1f} s, the server {self.served:.1f} s,"
-            f" {self.served / (self.served + self.own):.0%} of both"
-        )
-        return held
+    def share(self, what: str) -> float:
+        """Print how long it took, and return the share in which the SDK waits."""
+        print(f"{what}: {self.wall:.1f} s; CPU: the SDK {self.own:.1f} s, the server {self.served:.1f} s")
+        return max(0.0, self.wall - self.own) / self.wall
 
 
 def main() -> int:
@@ -83,14 +78,21 @@ def main() -> int:
             import dtlpy
 
             project = dtlpy.projects.create("bench")
-            return 0 if all([upload(project, images, server), listing(project, server)]) else 1
+            report = Report(__file__)
+            report.at_most(
+                "upload: share in which the SDK waits", upload(project, images, server), UPLOAD_SHARE, ""
+            )
+            report.at_most(
+                "listing: share in which the SDK waits", listing(project, server), LISTING_SHARE, ""
+            )
+            return report.code()
         finally:
             server.terminate()
             server.wait(10)
             server.stdout.close()
 
 
-def upload(project: object, images: Path, server: subprocess.Popen) -> bool:
+def upload(project: object, images: Path, server: subprocess.Popen) -> float:
     """Upload small images."""
     chance = np.random.default_rng(0)
     for number in range(UPLOADED):
@@ -100,10 +102,10 @@ def upload(project: object, images: Path, server: subprocess.Popen) -> bool:
     with Shares(server) as shares:
         dataset.items.upload(local_path=f"{images}/*", raise_on_error=True)
     assert dataset.items.list().items_count == UPLOADED
-    return shares.report(f"upload of {UPLOADED} PNGs", UPLOAD_SHARE)
+    return shares.share(f"upload of {UPLOADED} PNGs")
 
 
-def listing(project: object, server: subprocess.Popen) -> bool:
+def listing(project: object, server: subprocess.Popen) -> float:
     """List many items: clones, since uploading them all would take long."""
     sources = project.datasets.get(dataset_name="uploads")
     dataset = project.datasets.create("listing")
@@ -112,7 +114,7 @@ def listing(project: object, server: subprocess.Popen) -> bool:
     with Shares(server) as shares:
         items = list(dataset.items.list().all())
     assert len(items) >= LISTED
-    return shares.report(f"listing of {len(items)} items", LISTING_SHARE)
+    return shares.share(f"listing of {len(items)} items")
 
 
 if __name__ == "__main__":

@@ -174,7 +174,7 @@ UNUSABLE = {
     "a word of noise": (noise_in_a_document, "Could not decode to UTF-8"),
     "a document without its end": (cut_document, "Unterminated string"),
     "no database": (with_database(b"this is no database" * 100), "file is not a database"),
-    "a later version": (of_a_later_version, "its version is 7, this program's is 1"),
+    "a later version": (of_a_later_version, "its version is 7, this program's is 2"),
     **{
         f"zeros in page {number}": (page(number, bytes(4096)), "platform.sqlite cannot be used")
         for number in (0, 5)

@@ -98,6 +98,7 @@ def test_indexed_answers_equal_a_plain_matcher(store, metadata, filters, chance)
 
 
 def stored_entries(store):
+    store._write_index()
     return set(store._database.execute("SELECT path, value, id FROM entries"))
 
 
@@ -180,6 +181,46 @@ def test_hostile_metadata_stays_small_and_is_still_found(store, metadata):
             assert len(stored_entries(store)) <= index.MAX_ENTRIES + 10
             assert search(store, "items", {"filter": {"metadata.user.found": "me"}}, **SCOPE).total == 1
             assert search(store, "items", {"filter": {"metadata.user.found": "you"}}, **SCOPE).total == 0
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_part_that_fails_leaves_the_index_of_what_was_there(tmp_path, reads):
+    store = Store(tmp_path)
+    with store.transaction():
+        changed, deleted = (document(store, number, {"a": 0}) for number in (0, 1))
+        store.put_all("items", [changed, deleted])
+    with store.transaction():
+        store.put("items", changed | {"metadata": {"a": 1}})
+        with pytest.raises(RuntimeError), store.part():
+            store.put("items", changed | {"metadata": {"a": 2}})
+            store.put("items", document(store, 2, {"a": 3}))
+            if reads:  # the index follows within the part
+                assert search(store, "items", {"filter": {"metadata.a": 2}}, **SCOPE).total == 1
+                store.delete("items", id=deleted["id"])
+            raise RuntimeError
+        if reads:
+            totals = [search(store, "items", {"filter": {"metadata.a": n}}, **SCOPE).total for n in range(4)]
+            assert totals == [1, 1, 0, 0]
+    assert stored_entries(store) == fresh_entries(store)
+    store.close()
+
+
+def test_items_of_a_frequent_label_are_found_by_the_index(tmp_path, monkeypatch):
+    monkeypatch.setattr("alhelpers.platform.query.MAX_PROPOSED", 2)
+    store = Store(tmp_path)
+    with store.transaction():
+        items = [document(store, number, {}) for number in range(9)]
+        store.put_all("items", items)
+        for scope, number, label in [("d", n, "cat" if n % 3 else "dog") for n in range(9)] + [
+            ("e", 0, "cat")
+        ]:
+            about = {"datasetId": scope, "itemId": items[number]["id"], "label": label, "type": "class"}
+            store.put_all("annotations", [about | {"id": store.new_id()} for _ in range(2)])
+    monkeypatch.setattr(store, "parsed", None)  # no annotation is read
+    join = {"on": {"resource": "annotations"}, "filter": {"label": "cat"}}
+    found = search(store, "items", {"filter": {}, "join": join, "sort": {"id": "ascending"}}, **SCOPE)
+    assert [row.id for row in found.rows] == [items[number]["id"] for number in (1, 2, 4, 5, 7, 8)]
+    store.close()
 
 
 def test_only_short_paths_are_remembered():

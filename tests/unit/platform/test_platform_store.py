@@ -43,6 +43,25 @@ def test_bytes_go_with_the_transaction(store, monkeypatch):
     assert not path.exists()
 
 
+def test_a_document_is_found_by_what_it_was_last(store):
+    """Written again, several times in one call too, and with its bytes kept."""
+    with store.transaction():
+        first = item(store, 1)
+        store.put("items", first, blob=store.write_blob(b"x"))
+        second = item(store, 2) | {"hidden": False}
+        moved = first | {"datasetId": "e", "dir": "/new", "hidden": True}
+        store.put_all("items", [first, moved, second, second | {"filename": "other.png"}])
+    assert store.count("items", datasetId="d", filename="other.png", hidden=False) == 1
+    assert store.count("items", datasetId="e", dir="/new", hidden=True) == 1
+    with store.transaction():
+        store.put_all("items", [moved | {"filename": "between.png"}, first])
+    assert store.count("items", datasetId="e") == store.count("items", filename="between.png") == 0
+    assert (
+        store.count("items", datasetId="d", dir=first["dir"], filename=first["filename"], hidden=False) == 1
+    )
+    assert store.blob_path(store.row("items", first["id"]).blob).read_bytes() == b"x"
+
+
 def test_a_failed_transaction_leaves_no_bytes(store):
     with pytest.raises(RuntimeError), store.transaction():
         path = store.blob_path(store.write_blob(b"x"))

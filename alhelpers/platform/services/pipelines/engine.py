@@ -97,16 +97,11 @@ def _run(store: Store, pipeline: Document, cycle: Document, node: Document, inpu
 # ------------------------------------------------------------------------------------------------------ advancing
 
 
-def _located(store: Store, execution_id: str) -> tuple[Document, Document, Document | None]:
-    """Return an execution, its place in a pipeline, and its cycle, or None if it belongs to no cycle."""
-    execution = store.find_one("executions", id=execution_id) or {}
-    link = execution.get("pipeline") or {}
-    return execution, link, store.find_one("cycles", id=link.get("executionId"))
-
-
 def finished(store: Store, execution_id: str) -> None:
     """Move a cycle on after one of its executions has ended."""
-    execution, link, cycle = _located(store, execution_id)
+    execution = store.find_one("executions", id=execution_id) or {}
+    link = execution.get("pipeline") or {}
+    cycle = store.find_one("cycles", id=link.get("executionId"))
     pipeline = store.find_one("pipelines", id=link.get("id"))
     if cycle is None or pipeline is None:
         return
@@ -243,10 +238,14 @@ def _overall(statuses: Iterable[str]) -> str:
 
 
 def restarted(store: Store, execution_id: str) -> None:
-    execution, link, cycle = _located(store, execution_id)
+    execution = store.find_one("executions", id=execution_id) or {}
     log = [entry["status"] for entry in execution.get("statusLog", [])]
-    if cycle is None or log.count(executions.CREATED) < 2:
+    if log.count(executions.CREATED) < 2:
         return  # a new execution was counted when its node made it
+    link = execution.get("pipeline") or {}
+    cycle = store.find_one("cycles", id=link.get("executionId"))
+    if cycle is None:
+        return
     before = log[len(log) - 2 - log[::-1].index(executions.CREATED)]
     _count(cycle, link["nodeId"], RUNNING if before == executions.CREATED else before, -1)
     _count(cycle, link["nodeId"], RUNNING, 1)

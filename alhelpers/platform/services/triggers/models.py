@@ -9,7 +9,7 @@ from cronsim import CronSim, CronSimError
 
 from ... import dql
 from ...errors import bad_request
-from ...store import Document, Store, now, signed
+from ...store import Document, Row, Store, now, signed
 from ...validation import merge, require
 
 EVENT, CRON = "Event", "Cron"
@@ -154,7 +154,16 @@ def _moment(name: str, value: Any) -> datetime | None:
 
 
 def listening(store: Store, project_id: str, resource: str, action: str) -> Iterator[Document]:
-    for row in list(store.find("triggers", projectId=project_id, type=EVENT)):
+    return _for_event(store.find("triggers", projectId=project_id, type=EVENT), store, resource, action)
+
+
+def awaited(store: Store, resource: str, action: str) -> bool:
+    """Return whether any trigger, of any project, listens for an event."""
+    return any(True for _ in _for_event(store.find("triggers", type=EVENT), store, resource, action))
+
+
+def _for_event(rows: Iterator[Row], store: Store, resource: str, action: str) -> Iterator[Document]:
+    for row in list(rows):
         trigger = store.parsed(row)
         spec = trigger["spec"]
         if trigger["active"] and spec["resource"] == resource and action in spec["actions"]:

@@ -29,15 +29,16 @@ def clone(call: Call, trigger: Document) -> None:
 
 
 def on_event(call: Call, event: Event) -> None:
-    if call.store.first("triggers", type=models.EVENT) is None:
-        return
+    names = _names(event)
+    if not any(models.awaited(call.store, *name) for name in names):
+        return  # most events: what they are about need not be read
     found = call.store.find_one(f"{event.resource.lower()}s", id=event.id)
     document = found or {"id": event.id}
     dataset_id = document.get("datasetId") or event.detail.get("dataset")
     project_id = _project(call.store, event, document, dataset_id)
     if project_id is None or document.get("type") == "dir":
         return
-    for resource, action in _names(event):
+    for resource, action in names:
         for trigger in list(models.listening(call.store, project_id, resource, action)):
             call.store.cause = event.cause
             try:
