@@ -128,9 +128,11 @@ def thinned(values: np.ndarray, p: float, words: np.random.BitGenerator, out: np
     step = max(1, _BLOCK // row)
     for start in range(0, len(source), step):
         part = source[start : start + step]
-        kept, masked = _drawn(keep, part.size, words).reshape(part.shape), target[start : start + step]
-        np.multiply(part, kept, out=masked)
-        np.multiply(masked, scale, out=masked)
+        scales = (
+            _drawn(keep, part.size, words).reshape(part.shape).astype(out.dtype)
+        )  # numpy is slow on two types
+        scales *= scale
+        np.multiply(part, scales, out=target[start : start + step])
 
 
 def _drawn(keep: int, count: int, words: np.random.BitGenerator) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import RLock
@@ -31,6 +32,9 @@ def kept_modes(model: nn.Module) -> Iterator[None]:
         for module, mode in modes:
             module.training = mode
 
+
+# Floats in the largest vectors of processors.
+_VECTOR = 16
 
 # torch has one random state for all threads.
 _drawing = RLock()
@@ -94,7 +98,12 @@ def check_passes(passes: Any, batch_size: Any) -> None:
 
 def first_not_finite(values: torch.Tensor | np.ndarray) -> int | None:
     """Return the first row with a number that is not finite, or None."""
-    finite = torch.isfinite(torch.from_numpy(values) if isinstance(values, np.ndarray) else values)
+    values = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
+    if values.is_floating_point() and values.numel():
+        # NaN is both the least and the most of what it is among; one pass over the numbers instead of several
+        if all(map(math.isfinite, torch.aminmax(values))):
+            return None
+    finite = torch.isfinite(values)
     if finite.all():
         return None
     return int(torch.nonzero(~finite.reshape(len(finite), -1).all(dim=1))[0])
@@ -161,6 +170,16 @@ def refuse_confidences(outputs: Any) -> None:
         )
 
 
+def softmax(logits: torch.Tensor) -> torch.Tensor:
+    """Return the softmax over the classes of logits (N, C) or (N, C, H, W), float32."""
+    logits = logits.float()
+    spare = _VECTOR - logits.shape[1]
+    if logits.ndim != 2 or spare <= 0:
+        return logits.softmax(1)
+    # A class of -inf changes nothing, and torch has fast code only for rows that fill a vector of the processor.
+    return nn.functional.pad(logits, (0, spare), value=-math.inf).softmax(1)[:, :-spare]
+
+
 def confidences_of(logits: torch.Tensor) -> np.ndarray:
-    """Return the softmax of logits as float32 numbers of numpy."""
-    return torch.softmax(logits.float(), dim=-1).cpu().numpy()
+    """Return the softmax of logits (N, C) as float32 numbers of numpy."""
+    return softmax(logits).cpu().numpy()

@@ -34,6 +34,7 @@ from alhelpers.uncertainty._torch import (
     refuse_confidences,
     reseed,
     seeded,
+    softmax,
     working_device,
 )
 
@@ -365,7 +366,7 @@ def _numbers(output: Any, outputs: str, rows: int, start: int, number: int) -> n
             f"the outputs of the model must be confidences, which sum to 1 (batch from record {start}, pass "
             f'{number}): if they are logits, pass outputs="logits"'
         )
-    numbers = torch.softmax(tensor.float(), dim=1) if outputs == "logits" else tensor.float()
+    numbers = softmax(tensor) if outputs == "logits" else tensor.float()
     return numbers.cpu().numpy()
 
 

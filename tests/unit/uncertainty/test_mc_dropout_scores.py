@@ -10,6 +10,7 @@ from torch import nn
 from alhelpers import scores
 from alhelpers.uncertainty import DropoutError, mc_dropout, mc_dropout_scores
 from alhelpers.uncertainty._running import RUNNING_SCORES, RunningScores
+from alhelpers.uncertainty._torch import first_not_finite, softmax
 
 torch.set_num_threads(1)
 
@@ -97,8 +98,8 @@ def test_a_softmax_is_not_applied_twice():
             sample(ends_in_a_softmax(), data(), passes=3)
     expected, means = mc_dropout(classifier(), data(), passes=3, seed=1)
     samples, confidences = mc_dropout(ends_in_a_softmax(), data(), passes=3, outputs="confidences", seed=1)
-    np.testing.assert_array_equal(samples, expected)
-    np.testing.assert_array_equal(confidences, means)
+    np.testing.assert_allclose(samples, expected, rtol=1e-6)  # torch's own softmax sums in another order
+    np.testing.assert_allclose(confidences, means, rtol=1e-6)
     found, _ = mc_dropout_scores(ends_in_a_softmax(), data(), passes=3, outputs="confidences", seed=1)
     np.testing.assert_allclose(found["mean_margin"], scores.mean_margin(expected), atol=2e-6)
     with pytest.raises(ValueError, match=r'must be confidences.*pass outputs="logits"'):
@@ -147,3 +148,31 @@ def test_votes_go_to_the_first_of_the_most_confident_classes():
     for _ in range(3):
         sums.add(np.full((2, 4), 0.25, np.float32))
     np.testing.assert_array_equal(sums.score("variation_ratio"), 0)
+
+
+@pytest.mark.parametrize(
+    "shape", [(0, 3), (7, 1), (40, 2), (40, 10), (40, 15), (40, 16), (40, 100), (3, 5, 4, 6)]
+)
+def test_the_softmax_is_torchs_and_the_same_in_any_batch(shape):
+    logits = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 20
+    found = softmax(logits)
+    np.testing.assert_allclose(found, logits.double().softmax(1), rtol=2e-5, atol=1e-30)
+    for part, whole in zip(logits.split(3), found.split(3), strict=True):
+        assert torch.equal(softmax(part), whole) or logits.ndim == 4
+    columns = logits.transpose(0, 1).contiguous().transpose(0, 1)
+    assert torch.equal(softmax(columns), found)
+    assert found.dtype == softmax(logits.double()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("strange", [np.nan, np.inf, -np.inf])
+def test_the_first_record_that_is_not_finite_is_found(dtype, strange):
+    values = torch.full((40, 10), torch.finfo(dtype).max, dtype=dtype)
+    values[::2] *= -1
+    assert first_not_finite(values) is None
+    assert first_not_finite(values[:0]) is None
+    values[17, 3] = values[30] = strange
+    assert first_not_finite(values) == 17
+    assert first_not_finite(values.t().contiguous().t()) == 17
+    if dtype in (torch.float32, torch.float64):
+        assert first_not_finite(values.numpy()) == 17
