@@ -36,7 +36,7 @@ def refresh(
     rows: np.ndarray,
     least: float = 0,
 ) -> None:
-    """Compare some vectors with the centres that they have missed, in place, as long as they are not nearer than `least`.
+    """Compare some vectors with the centres that they have missed, in place, until they are nearer than `least`.
 
     `squared` are squared distances to the nearest of the first `seen` centres, both (N,).
     """

@@ -287,14 +287,16 @@ def _refresh_farthest(
 ) -> np.ndarray:
     """Return the distances of all records, (N,), of which so many of the largest are up to date."""
     squared, seen = distances
+    reach = wanted
     while True:
         values = points.farthest(squared)
         values[taken] = -1  # below the 0 of a record equal to a pick, so that none is picked twice
-        least = nth_largest(values, wanted)
-        late = np.flatnonzero((squared >= least) & (seen < len(centres)))
-        if not len(late):
+        late = seen < len(centres)
+        if not late[squared >= nth_largest(values, wanted)].any():
             return values
-        refresh(points.vectors, centres, squared, seen, late, least)
+        least = nth_largest(values, reach)
+        refresh(points.vectors, centres, squared, seen, np.flatnonzero(late & (squared >= least)), least)
+        reach *= 2  # more than are wanted, as many turn out to be nearer
 
 
 def _read(part: Readable, context: _Context) -> tuple[Part, _Points]:
