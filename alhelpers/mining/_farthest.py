@@ -1,7 +1,7 @@
 """The vectors farthest from growing centres, without comparing every vector with every centre.
 
 Distances to the nearest centre only shrink, so that a distance to the first centres is an upper bound. Only vectors
-whose bound is among the largest are compared with the centres that came later; most never are.
+whose bound is among the largest are compared with the centres that came later.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def coreset(
     Needs ``embeddings`` (N, D), in the reference too if there is one; without it, the record nearest to the
     mean is the first. The score is the distance at which a record was picked, which never grows; ties go to
     the smaller id. ``metric``: ``"euclidean"`` or ``"cosine"``. Each pick is the best at its turn
-    (greedy), found in rounds over the parts of the pool; memory is one number for each record. Use it for
+    (greedy), found in rounds over the parts of the pool; memory is two numbers for each record. Use it for
     large batches and behind an uncertainty score in a cascade. It fails on outliers, which it picks first, and
     if the embeddings do not separate the classes, as in the first rounds.
 
@@ -108,8 +108,9 @@ class _Points(NamedTuple):
 class _Context(NamedTuple):
     """The context of the tasks."""
 
-    # In the first round the reference and the first pick, later all picks since then.
+    # In the first round the reference or the first pick, later all picks since then.
     centres: np.ndarray
+    # The vectors of the candidates of a part.
     candidates: int
     kind: _Kind
 
@@ -196,12 +197,9 @@ def _run_round(cover: _Cover) -> None:
     places = np.concatenate([part.places for part in sent])[order]
     counts = np.concatenate([np.diff(part.points.offsets) for part in sent])
     vectors = [part.points.vectors for part in sent if len(part.points.vectors)]
-    if not vectors:
-        vectors = [np.empty((0, 0), np.float32)]
-    whole = _Points(
-        vectors[0] if len(vectors) == 1 else np.concatenate(vectors), np.append(0, np.cumsum(counts))
-    )
-    points, sources = whole.of(order)
+    # a single array is not copied, as it can be the whole pool
+    joined = vectors[0] if len(vectors) == 1 else np.concatenate(vectors or [np.empty((0, 0), np.float32)])
+    points, sources = _Points(joined, np.append(0, np.cumsum(counts))).of(order)
     owners, offsets = np.repeat(np.arange(len(ids)), np.diff(points.offsets)), points.offsets
     farthest = Farthest(points.vectors, np.concatenate([part.squared_of_points for part in sent])[sources])
     # distances only shrink, so that no record beyond the candidates can overtake this bound
@@ -267,9 +265,11 @@ def _round_of_part(item: tuple[Readable, State], context: _Context) -> _Candidat
             squared = distances_to(points.vectors, context.centres)
         distances, later = _Distances(squared, np.zeros(len(squared), dtype=np.int32)), context.centres[:0]
     places, following = np.arange(len(records)), None
-    if len(records) > context.candidates:
-        values = _refresh_farthest(points, distances, later, context.candidates + 1, state.taken)
-        farthest = best_places(values, records.ids, context.candidates + 1)
+    candidates = context.candidates * len(records) // max(1, len(records), len(points.vectors))
+    candidates = max(_MIN_CANDIDATES, candidates)
+    if len(records) > candidates:
+        values = _refresh_farthest(points, distances, later, candidates + 1, state.taken)
+        farthest = best_places(values, records.ids, candidates + 1)
         places, other = np.sort(farthest[:-1]), int(farthest[-1])
         following = (-float(values[other]), records.ids[other].as_py())
     chosen, sources = points.of(places)
