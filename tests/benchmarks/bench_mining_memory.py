@@ -1,9 +1,9 @@
 """Mining of ten million records in a file, each time in a new process: its peak memory and processor time.
 
 The limits of coreset are seconds of processor time on one core, and memory. Its floor is to read the vectors once:
-it needs their mean, the vector nearest to it, and the distances to that vector, each from another pass. About half of
-its time is spent on reading, once in each pass and round, and most of the rest on products of vectors with later picks
-that could be nearer. Its limit is 1.1 times what was reached on a busy machine, not the 30 s that were wished for.
+it needs their mean, the vector nearest to it, and the distances to that vector, each from another pass. It reads
+them again in each round, and compares most vectors with some of the later picks.
+Its limit is 1.1 times what was reached on a busy machine, not the 30 s that were wished for.
 """
 
 import os
