@@ -92,11 +92,13 @@ def squared_to_nearest(vectors: np.ndarray, base: np.ndarray, limits: np.ndarray
 
 
 def squared_distances(vectors: np.ndarray, center: np.ndarray) -> np.ndarray:
-    """Return the squared Euclidean distance of each vector to one, from differences, (N,) float32."""
+    """Return the squared Euclidean distance of each vector to one, or to its own, from differences, (N,) float32."""
     result = np.empty(len(vectors), dtype=np.float32)
     step = max(1, _CHUNK_ELEMENTS // max(1, vectors.shape[1]))
     for start in range(0, len(vectors), step):
-        difference = vectors[start : start + step] - center
+        difference = vectors[start : start + step] - (
+            center if center.ndim == 1 else center[start : start + step]
+        )
         np.einsum("ij,ij->i", difference, difference, out=result[start : start + step])
     return result
 

@@ -8,14 +8,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from alhelpers.mining._neighbours import METRICS, as_distance, squared_distances, squared_to_nearest
+from alhelpers.mining._farthest import Farthest, distances_to, nth_largest, refresh
+from alhelpers.mining._neighbours import METRICS, as_distance, squared_distances
 from alhelpers.mining._pool import Pool, Readable, best_places
 from alhelpers.mining._rounds import Rounds, State
 from alhelpers.mining._strategy import Needs, Part, Picked, Strategy, check_same_size, needs_embeddings
 
-# The number of candidates of all parts together in a round, and the least number of one part.
-_CANDIDATES, _MIN_CANDIDATES = 2048, 64
+# The numbers of the vectors of all candidates together in a round, and the least number of candidates of a part.
+_CANDIDATES, _MIN_CANDIDATES = 1 << 24, 64
 
 
 def coreset(
@@ -32,7 +34,7 @@ def coreset(
     Needs ``embeddings`` (N, D), in the reference too if there is one; without it, the record nearest to the
     mean is the first. The score is the distance at which a record was picked, which never grows; ties go to
     the smaller id. ``metric``: ``"euclidean"`` or ``"cosine"``. Each pick is the best at its turn
-    (greedy), found in rounds over the parts of the pool; memory is one number for each record. Use it for
+    (greedy), found in rounds over the parts of the pool; memory is two numbers for each record. Use it for
     large batches and behind an uncertainty score in a cascade. It fails on outliers, which it picks first, and
     if the embeddings do not separate the classes, as in the first rounds.
 
@@ -87,6 +89,8 @@ class _Points(NamedTuple):
 
     def of(self, records: np.ndarray) -> tuple[_Points, np.ndarray]:
         """Return the vectors of some records, and their places."""
+        if len(records) == len(self.offsets) - 1 and (records == np.arange(len(records))).all():
+            return self, np.arange(len(self.vectors))
         counts = np.diff(self.offsets)[records]
         offsets = np.append(0, np.cumsum(counts))
         places = np.repeat(self.offsets[:-1][records] - offsets[:-1], counts) + np.arange(offsets[-1])
@@ -104,9 +108,18 @@ class _Points(NamedTuple):
 class _Context(NamedTuple):
     """The context of the tasks."""
 
+    # In the first round the reference or the first pick, later all picks since then.
     centres: np.ndarray
+    # The vectors of the candidates of a part.
     candidates: int
     kind: _Kind
+
+
+class _Distances(NamedTuple):
+    """The squared distances of a part's vectors to the nearest of the first `seen` centres, both (M,)."""
+
+    squared: np.ndarray
+    seen: np.ndarray
 
 
 class _Central(NamedTuple):
@@ -119,12 +132,12 @@ class _Central(NamedTuple):
 
 
 class _Candidates(NamedTuple):
-    """The distances in a part, and its farthest records, ties by id."""
+    """The distances in a part, and its farthest records, by place."""
 
-    # Of all vectors of the part.
-    squared: np.ndarray
+    # Of all vectors of the part, some of which have missed the last centres.
+    squared: _Distances
     places: np.ndarray
-    ids: list[Any]
+    ids: pa.Array
     points: _Points
     # Of the vectors of the candidates, and of each candidate the largest of them; below 0 for picks.
     squared_of_points: np.ndarray
@@ -133,17 +146,26 @@ class _Candidates(NamedTuple):
     next: tuple[float, Any] | None
 
 
+class _Cover(NamedTuple):
+    """The rounds, what is covered, and the picks since the first round."""
+
+    rounds: Rounds
+    kind: _Kind
+    later: list[np.ndarray]
+
+
 def _cover(pool: Pool, reference: Part | None, size: int, kind: _Kind) -> Picked:
     rounds = Rounds(pool, size)
+    cover = _Cover(rounds, kind, [])
     known = None if reference is None else kind.points(reference).vectors
     central = (known is None or not len(known)) and _pick_central(rounds, kind)
     if known is not None and len(known):
         rounds.new = [known]
     while len(rounds.ids) < size:
-        _run_round(rounds, kind)
+        _run_round(cover)
     if central:
         # the first pick has no distance: it gets the largest distance that was left after it
-        rounds.squared[0] = rounds.squared[1] if size > 1 else _farthest(rounds, kind)
+        rounds.squared[0] = rounds.squared[1] if size > 1 else _farthest(cover)
     distances = as_distance(np.array(rounds.squared, dtype=np.float32), kind.metric)
     return Picked(rounds.ids, distances, rounds.count)
 
@@ -166,47 +188,54 @@ def _pick_central(rounds: Rounds, kind: _Kind) -> bool:
     return True
 
 
-def _run_round(rounds: Rounds, kind: _Kind) -> None:
-    sent = _candidates(rounds, kind)
-    ids = [id for part in sent for id in part.ids]
-    order = sorted(range(len(ids)), key=ids.__getitem__)  # ties go to the smaller id
-    ids = [ids[place] for place in order]
+def _run_round(cover: _Cover) -> None:
+    rounds, sent = cover.rounds, _candidates(cover)
+    ids = pa.concat_arrays([part.ids for part in sent])
+    order = pc.sort_indices(ids).to_numpy()  # ties go to the smaller id
+    ids = ids.take(pa.array(order))
     parts = np.repeat(np.arange(len(sent)), [len(part.ids) for part in sent])[order]
     places = np.concatenate([part.places for part in sent])[order]
     counts = np.concatenate([np.diff(part.points.offsets) for part in sent])
     vectors = [part.points.vectors for part in sent if len(part.points.vectors)]
-    whole = _Points(
-        np.concatenate(vectors or [np.empty((0, 0), np.float32)]), np.append(0, np.cumsum(counts))
-    )
-    points, sources = whole.of(np.array(order, dtype=np.intp))
-    squared = np.concatenate([part.squared_of_points for part in sent])[sources]
+    # a single array is not copied, as it can be the whole pool
+    joined = vectors[0] if len(vectors) == 1 else np.concatenate(vectors or [np.empty((0, 0), np.float32)])
+    points, sources = _Points(joined, np.append(0, np.cumsum(counts))).of(order)
+    owners, offsets = np.repeat(np.arange(len(ids)), np.diff(points.offsets)), points.offsets
+    farthest = Farthest(points.vectors, np.concatenate([part.squared_of_points for part in sent])[sources])
     # distances only shrink, so that no record beyond the candidates can overtake this bound
     bound = min((part.next for part in sent if part.next is not None), default=None)
-    taken = np.flatnonzero(np.concatenate([part.values for part in sent])[order] < 0).tolist()
+    left = np.concatenate([part.values for part in sent])[order] >= 0
+    for taken in np.flatnonzero(~left):
+        farthest.remove(*offsets[taken : taken + 2])
     while len(rounds.ids) < rounds.size:
-        farthest = points.farthest(squared)
-        farthest[taken] = -1
-        best = int(farthest.argmax())
-        if farthest[best] < 0 or bound is not None and (-farthest[best], ids[best]) > bound:
+        place, squared = farthest.best()
+        # at 0 are the records equal to picks, and those without vectors
+        best, squared = (int(owners[place]), squared) if squared > 0 else (int(left.argmax()), 0.0)
+        if not left[best : best + 1].any() or bound is not None and (-squared, ids[best].as_py()) > bound:
             break
-        new = points.vectors[points.offsets[best] : points.offsets[best + 1]]
-        rounds.pick(ids[best], farthest[best], parts[best], places[best], new)
-        taken.append(best)
-        for vector in new:
-            np.minimum(squared, squared_distances(points.vectors, vector), out=squared)
+        left[best] = False
+        first, stop = offsets[best : best + 2]
+        rounds.pick(ids[best].as_py(), squared, parts[best], places[best], points.vectors[first:stop])
+        farthest.add(first, stop)
     rounds.pool.report(len(rounds.ids), rounds.size)
 
 
-def _farthest(rounds: Rounds, kind: _Kind) -> float:
+def _farthest(cover: _Cover) -> float:
     """Return the squared distance of the record farthest from all picks, at least 0."""
-    return max(0, *(part.squared.max(initial=0) for part in _candidates(rounds, kind)))
+    return max(0, *(part.values.max(initial=0) for part in _candidates(cover)))
 
 
-def _candidates(rounds: Rounds, kind: _Kind) -> list[_Candidates]:
-    candidates = max(_MIN_CANDIDATES, _CANDIDATES // len(rounds.states))
+def _candidates(cover: _Cover) -> list[_Candidates]:
+    rounds = cover.rounds
     new = [vectors for vectors in rounds.new if len(vectors)]
+    if rounds.states[0].squared is not None:
+        cover.later.extend(new)
+        new = cover.later
     centres = np.concatenate(new) if new else np.empty((0, 0), dtype=np.float32)
-    return rounds.run(_round_of_part, _Context(centres, candidates, kind))
+    each = max(1, centres.shape[1]) * len(rounds.states)
+    return rounds.run(
+        _round_of_part, _Context(centres, max(_MIN_CANDIDATES, _CANDIDATES // each), cover.kind)
+    )
 
 
 def _sum_of_part(part: Readable, context: _Context) -> tuple[np.ndarray, int]:
@@ -229,19 +258,45 @@ def _round_of_part(item: tuple[Readable, State], context: _Context) -> _Candidat
     """Compute the distances to the new centres, and return the farthest records."""
     part, state = item
     records, points = _read(part, context)
-    squared = state.squared
-    if squared is None:
+    distances, later = state.squared, context.centres
+    if distances is None:
         squared = np.full(len(points.vectors), np.inf, dtype=np.float32)
-    if len(points.vectors) and len(context.centres):
-        squared = squared_to_nearest(points.vectors, context.centres, squared)
-    values = points.farthest(squared)
-    values[state.taken] = -1  # below the 0 of a record equal to a pick, so that none is picked twice
-    farthest = best_places(values, records.ids, min(context.candidates + 1, len(records)))
-    places, others = farthest[: context.candidates], farthest[context.candidates :]
-    following = (-float(values[others[0]]), records.ids[others[0]].as_py()) if len(others) else None
-    ids = records.ids.take(pa.array(places)).to_pylist()
+        if len(points.vectors) and len(context.centres):
+            squared = distances_to(points.vectors, context.centres)
+        distances, later = _Distances(squared, np.zeros(len(squared), dtype=np.int32)), context.centres[:0]
+    places, following = np.arange(len(records)), None
+    candidates = context.candidates * len(records) // max(1, len(records), len(points.vectors))
+    candidates = max(_MIN_CANDIDATES, candidates)
+    if len(records) > candidates:
+        values = _refresh_farthest(points, distances, later, candidates + 1, state.taken)
+        farthest = best_places(values, records.ids, candidates + 1)
+        places, other = np.sort(farthest[:-1]), int(farthest[-1])
+        following = (-float(values[other]), records.ids[other].as_py())
     chosen, sources = points.of(places)
-    return _Candidates(squared, places, ids, chosen, squared[sources], values[places], following)
+    refresh(points.vectors, later, *distances, sources)
+    squared = distances.squared[sources]
+    values = chosen.farthest(squared)
+    values[np.isin(places, state.taken)] = -1
+    return _Candidates(
+        distances, places, records.ids.take(pa.array(places)), chosen, squared, values, following
+    )
+
+
+def _refresh_farthest(
+    points: _Points, distances: _Distances, centres: np.ndarray, wanted: int, taken: list[int]
+) -> np.ndarray:
+    """Return the distances of all records, (N,), of which so many of the largest are up to date."""
+    squared, seen = distances
+    reach = wanted
+    while True:
+        values = points.farthest(squared)
+        values[taken] = -1  # below the 0 of a record equal to a pick, so that none is picked twice
+        late = seen < len(centres)
+        if not late[squared >= nth_largest(values, wanted)].any():
+            return values
+        least = nth_largest(values, reach)
+        refresh(points.vectors, centres, squared, seen, np.flatnonzero(late & (squared >= least)), least)
+        reach *= 2  # more than are wanted, as many turn out to be nearer
 
 
 def _read(part: Readable, context: _Context) -> tuple[Part, _Points]:

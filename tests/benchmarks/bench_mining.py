@@ -2,30 +2,27 @@
 
 Each limit is printed with the measured value. Peers run in turn; times are medians of processor time on one core, as
 threads that wait would count as work. A peer that would take minutes does a part of the work, and its time is scaled
-by its known cost, which is printed with it.
+by its known cost, which is printed with it. The floors of searches for neighbours are the products of all pairs: where
+vectors lie in clusters, most pairs are left out, which can be faster. That of k-center is one pass of differences, as
+each vector is compared with one pick at least. Ten million records are mined in bench_mining_memory.py.
 """
 
 import os
-import resource
-import subprocess
-import sys
-import tempfile
-import time
 import warnings
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from measuring import Report, interleaved
 from sklearn.neighbors import LocalOutlierFactor
 from threadpoolctl import threadpool_limits
 
 from alhelpers import records, scores
 from alhelpers.mining import combine, mine, strategies
+from alhelpers.mining._neighbours import squared_distances
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the peers import what is deprecated
@@ -36,12 +33,10 @@ FAISS_LIMIT = 1.0
 SKACTIVEML_LIMIT, SMALL_TEXT_LIMIT, LOF_LIMIT = 25.0, 300.0, 3.0
 #: Seconds for a choice by several goals.
 GOALS_LIMIT = 3.0
-#: The limit of the peak memory of the process that mines, in bytes.
-MEMORY = 2 << 30
-MANY = 10_000_000
 
 report = Report(__file__)
 at_least, at_most = report.at_least, report.at_most
+PRODUCTS = "the products of all pairs alone"
 
 
 def confidences_of(count: int, seed: int) -> np.ndarray:
@@ -103,7 +98,7 @@ def every_strategy() -> None:
 # ------------------------------------------------------------------------------
 
 
-def nearest_reference() -> bool:
+def nearest_reference() -> None:
     """Compare the distance to the nearest of 10,000 references with faiss, on 50,000 of the million records."""
     count, base = 50_000, vectors_of(10_000, 128, 2)
     pool = vectors_of(count, 128, 3)
@@ -126,15 +121,17 @@ def nearest_reference() -> bool:
         f"embedding distance, {count:,} x 128 to 10,000 (time grows with the pool; a million takes 20 times as long): "
         f"alhelpers {times['alhelpers']:.2f} s, faiss flat {times['faiss']:.2f} s, {same} of the best 1000 the same"
     )
-    return at_most(
+    at_most(
         "embedding distance, 50,000 x 128 to 10,000, over faiss flat",
         times["alhelpers"] / times["faiss"],
         FAISS_LIMIT,
         "x",
+        floor=seconds_of(lambda: products(pool, base)) / times["faiss"],
+        why=PRODUCTS,
     )
 
 
-def k_center() -> list[bool]:
+def k_center() -> None:
     """Compare the greedy cover with scikit-activeml and small-text."""
     count, budget = 100_000, 500
     pool = vectors_of(count, 128, 4)
@@ -170,27 +167,26 @@ def k_center() -> list[bool]:
         f"{small_text:.0f} s (linear in the records, and each pick in those before it: 2 picks after {middle} of "
         f"{small:,} records in {times['small-text']:.2f} s)"
     )
-    return [
+    once = seconds_of(lambda: squared_distances(pool, pool[0]))
+    for peer, seconds, limit in (
+        ("scikit-activeml", skactiveml, SKACTIVEML_LIMIT),
+        ("small-text", small_text, SMALL_TEXT_LIMIT),
+    ):
         at_least(
-            "k-center, 100,000 x 128, budget 500, over scikit-activeml",
-            skactiveml / times["alhelpers"],
-            SKACTIVEML_LIMIT,
-        ),
-        at_least(
-            "k-center, 100,000 x 128, budget 500, over small-text",
-            small_text / times["alhelpers"],
-            SMALL_TEXT_LIMIT,
-        ),
-    ]
+            f"k-center, 100,000 x 128, budget 500, over {peer}",
+            seconds / times["alhelpers"],
+            limit,
+            floor=seconds / once,
+            why="the distances to one pick",
+        )
 
 
-def goals() -> bool:
+def goals() -> None:
     """Measure sampling goals against the greedy cover, whose distances they compute too."""
     count, budget = 100_000, 100
     confidences = confidences_of(count, 5)
-    table = records.from_arrays(
-        ids_of(0, count), confidences=confidences, embeddings=vectors_of(count, 128, 4)
-    )
+    pool = vectors_of(count, 128, 4)
+    table = records.from_arrays(ids_of(0, count), confidences=confidences, embeddings=pool)
     plan = {
         "goals": {
             "scores": [{"strategy": "margin", "weight": 1}],
@@ -201,10 +197,16 @@ def goals() -> bool:
     }
     seconds = interleaved({"goals": lambda: combine(table, plan, budget)}, 3)["goals"]
     print(f"goals, 100,000 x 128, budget {budget}: {seconds:.2f} s")
-    return at_most("goals, 100,000 x 128, budget 100", seconds, GOALS_LIMIT, " s")
+    at_most(
+        "goals, 100,000 x 128, budget 100",
+        seconds,
+        GOALS_LIMIT,
+        floor=seconds_of(lambda: products(pool, pool[:budget])),
+        why="the products of the pool with as many picks",
+    )
 
 
-def local_outliers() -> list[bool]:
+def local_outliers() -> bool:
     """Compare the local outlier factor with scikit-learn."""
     base, pool = vectors_of(20_000, 64, 5), vectors_of(50_000, 64, 6)
     table = records.from_arrays(ids_of(0, len(pool)), embeddings=pool)
@@ -228,85 +230,41 @@ def local_outliers() -> list[bool]:
     )
     same_best = same == 1000
     print(f"    the same best 1000: {'held' if same_best else 'BROKEN'}")
-    return [
-        at_least(
-            "local outlier factor, 20,000 fitted and 50,000 scored x 64, over scikit-learn",
-            times["scikit-learn"] / times["alhelpers"],
-            LOF_LIMIT,
-        ),
-        same_best,
-    ]
-
-
-# ------------------------------------------------------------------------------
-# ten million records
-# ------------------------------------------------------------------------------
-
-
-def memory(folder: Path) -> list[bool]:
-    """Mine ten million records by coreset and by every strategy that scores each record alone, in new processes."""
-    file = folder / "many.parquet"
-    write_many(file)
-    names = [
-        name
-        for name in strategies()
-        if name not in ("query_by_committee", "mc_dropout", "novelty", "outlier", "badge", "typicality")
-        and "box" not in name  # whose records have boxes
-        and "object" not in name
-    ]
-    held = []
-    for name in names:
-        command = [sys.executable, __file__, "mine", str(file), name]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        peak, seconds = map(float, done.stdout.split())
-        print(f"{name}, {MANY:,} records of {file.stat().st_size >> 20} MiB: {seconds:.0f} s")
-        held.append(at_most(f"{name} of {MANY:,} records, peak", peak / 2**30, MEMORY / 2**30, " GiB"))
-    file.unlink()
-    return held
-
-
-def write_many(file: Path) -> None:
-    """Write ten million records, a row group at a time, without the code that is measured."""
-    rows, size = 100_000, 8
-    writer = None
-    for start in range(0, MANY, rows):
-        table = records.from_arrays(
-            ids_of(start, rows),
-            class_names=[f"class {number}" for number in range(10)],
-            confidences=confidences_of(rows, start),
-            embeddings=vectors_of(rows, size, start),
-        )
-        if writer is None:
-            writer = pq.ParquetWriter(file, table.schema, compression="none", use_dictionary=False)
-        writer.write_table(table, row_group_size=rows)
-    writer.close()
-
-
-def mine_many(file: str, name: str) -> None:
-    """Mine, and print this process's peak memory in bytes and its processor time in seconds."""
-    started = time.process_time()
-    reference = records.from_arrays(
-        ids_of(MANY, 10), confidences=confidences_of(10, 1), embeddings=vectors_of(10, 8, 1)
+    seconds = seconds_of(lambda: (products(base, base), products(pool, base)))
+    at_least(
+        "local outlier factor, 20,000 fitted and 50,000 scored x 64, over scikit-learn",
+        times["scikit-learn"] / times["alhelpers"],
+        LOF_LIMIT,
+        floor=times["scikit-learn"] / seconds,
+        why=PRODUCTS,
     )
-    mine(file, name, 100, reference=None if name == "coreset" else reference)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(peak, time.process_time() - started)
+    return same_best
+
+
+def seconds_of(run: Callable[[], Any]) -> float:
+    """Return the median processor time of a floor."""
+    return interleaved({"floor": run}, 3)["floor"]
+
+
+def products(vectors: np.ndarray, base: np.ndarray) -> None:
+    """Multiply all pairs of vectors, in blocks that fit into the processor's cache."""
+    columns = np.ascontiguousarray(base.T)
+    for start in range(0, len(vectors), 256):
+        np.matmul(vectors[start : start + 256], columns)
 
 
 def main() -> int:
-    """Print the times, ratios and memory; return 1 if a limit is broken."""
+    """Print the times and ratios; return 1 if a limit is broken."""
     os.environ["OMP_NUM_THREADS"] = "1"
     pa.set_cpu_count(1)
-    with tempfile.TemporaryDirectory() as folder, threadpool_limits(limits=1):
-        # first, as the peak of a new process starts at the memory of the process that starts it
-        held = memory(Path(folder))
+    with threadpool_limits(limits=1):
         every_strategy()
-        held += [nearest_reference(), *k_center(), goals(), *local_outliers()]
-    return 0 if all(held) else 1
+        nearest_reference()
+        k_center()
+        goals()
+        same_best = local_outliers()
+    return report.code() if same_best else 1
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["mine"]:
-        mine_many(*sys.argv[2:])
-    else:
-        raise SystemExit(main())
+    raise SystemExit(main())
