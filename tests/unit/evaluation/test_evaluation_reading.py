@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import re
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,7 @@ def test_numbers_of_every_type_are_read_as_column_by_column(value):
 
 
 @pytest.mark.filterwarnings("ignore:Warning. converting a masked element")
-@pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: re.sub(r" at 0x\w+", "", repr(value)))
 @pytest.mark.parametrize("place", [0, 2])
 def test_what_is_no_number_is_named_as_column_by_column(value, place):
     rows = [{"a": 1.0, "b": 2.0} for _ in range(3)]
