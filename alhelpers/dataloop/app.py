@@ -37,6 +37,7 @@ ROOMS = (
     "protocols",
     "records",
     "scores",
+    "storage",
     "training",
     "uncertainty",
 )

@@ -212,7 +212,9 @@ def _read(labels: Any, predictions: Any) -> tuple[Boxes, Boxes, np.ndarray]:
 
 def _of_one_class(boxes: Boxes) -> Boxes:
     """Return the boxes as if all were of one class, so that all of an image are compared."""
-    return replace(boxes, label=[0] * len(boxes.label))
+    from alhelpers.evaluation.rows import Names
+
+    return replace(boxes, label=Names([0], np.zeros(len(boxes.label), dtype=np.intp)))
 
 
 def _largest(values: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:

@@ -150,11 +150,6 @@ def test_the_page_on_speed_shows_each_row_beside_its_limit_and_floor(tmp_path):
     assert "| a over b | 1.5x | at least 7x | missed |  |  |" in page
 
 
-def test_the_committed_page_on_speed_has_every_benchmark():
-    named = set(re.findall(r"benchmarks/(bench_\w+)\.py", write_speed.PAGE.read_text()))
-    assert named == {path.stem for path in (ROOT / "tests" / "benchmarks").glob("bench_*.py")}
-
-
 def test_methods_are_linked_to_words_of_the_glossary():
     headings = re.findall(r"^## (.*)", (ROOT / "docs" / "glossary.md").read_text(), flags=re.MULTILINE)
     words = {heading.lower().replace(" ", "-") for heading in headings}
