@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-
-from alhelpers.parallel import cores
 
 # Confidences come from float32 or float16 softmaxes and from JSON with four digits: their sums differ from 1 by
 # at most this.
@@ -22,9 +19,6 @@ CHUNK_ELEMENTS = 1 << 17
 # With at least this many classes numpy's reductions along rows of memory are fast. Rows of fewer classes are
 # transposed, the records last.
 WIDE = 64
-
-# With at least this many elements, starting a thread for each core costs little compared with the work.
-THREADED_ELEMENTS = 1 << 20
 
 # The fewest records of a transposed block, so that each step works on whole rows of memory.
 _TRANSPOSED_RECORDS = 128
@@ -123,36 +117,19 @@ def numbers(values: ArrayLike, name: str) -> np.ndarray:
 
 
 def map_blocks(given: np.ndarray, kernel: Kernel, check: Check) -> np.ndarray:
-    """Apply a kernel to the records of an array, a block at a time, after checking each block.
-
-    Large arrays are shared by threads, one per core. Every record is scored by itself, so the number of threads does
-    not change the scores.
-    """
+    """Apply a kernel to the records of an array, a block at a time, after checking each block."""
     result = np.empty(len(given), dtype=np.float32)
     width = max(1, math.prod(given.shape[1:]))
     wide = given.shape[-1] >= WIDE
     step = max(1 if wide else _TRANSPOSED_RECORDS, CHUNK_ELEMENTS // width)
-
-    def run(first: int, last: int) -> None:
-        buffer = None if wide else np.empty(width * max(2, min(step, last - first)), dtype=np.float32)
-        for start in range(first, last, step):
-            rows = given[start : min(start + step, last)]
-            if buffer is None:
-                block = Block(np.ascontiguousarray(rows, dtype=np.float32), rows.ndim - 1)
-            else:
-                block = _transposed(rows, buffer)
-            block = check(block, start)
-            result[start : start + len(rows)] = kernel(block)[: len(rows)]
-
-    threads = min(cores(), len(given) // step) if given.size >= THREADED_ELEMENTS else 1
-    if threads < 2:
-        run(0, len(given))
-        return result
-    bounds = [len(given) * number // threads for number in range(threads + 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        runs = [pool.submit(run, first, last) for first, last in zip(bounds, bounds[1:], strict=False)]
-    for finished in runs:  # in order, so that of several wrong records the first is named
-        finished.result()
+    buffer = None if wide else np.empty(width * max(2, min(step, len(given))), dtype=np.float32)
+    for start in range(0, len(given), step):
+        rows = given[start : start + step]
+        if buffer is None:
+            block = Block(np.ascontiguousarray(rows, dtype=np.float32), rows.ndim - 1)
+        else:
+            block = _transposed(rows, buffer)
+        result[start : start + len(rows)] = kernel(check(block, start))[: len(rows)]
     return result
 
 

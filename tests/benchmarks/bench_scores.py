@@ -2,11 +2,10 @@
 
 The floor is what reading the numbers once, or taking as many logarithms with numpy, costs alone on one core.
 Validation is part of the kit's time; of the peers only scikit-activeml validates. All in turn on one core, in medians
-of processor time; then the kit on one core and on all, in medians of the clock.
+of processor time. Scores use no threads: on two cores they were as often slower with them as faster.
 """
 
 import os
-import time
 import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
@@ -30,9 +29,6 @@ SMALL_C, LARGE_C = 7.0, 4.0
 BALD_LIMIT, VOTE_LIMIT, KL_LIMIT = 6.0, 150.0, 5.0
 #: Bytes that a score may take beside its result: a few blocks, however large the pool is.
 MEMORY = 4 << 20
-
-#: All cores are not slower than one; the clock may differ by a tenth.
-NOT_SLOWER = 0.9
 
 REPORT = Report(__file__)
 
@@ -77,7 +73,7 @@ def one_core() -> Iterator[None]:
 
 
 def compare(what: str, ours: Callable[[], Any], peers: Variants, limit: float, floors: Variants) -> None:
-    """Report the ratio to the fastest peer on one core, and what more cores bring."""
+    """Report the ratio to the fastest peer on one core."""
     with one_core():
         alone = interleaved({"alhelpers": ours} | peers | floors)
     best, highest = min(peers, key=alone.__getitem__), max(floors, key=alone.__getitem__)
@@ -89,18 +85,6 @@ def compare(what: str, ours: Callable[[], Any], peers: Variants, limit: float, f
         floor=alone[best] / alone[highest],
         why=highest,
     )
-    again = interleaved({"one core": pinned(ours), "all cores": ours}, ROUNDS, time.perf_counter)
-    REPORT.at_least(f"{what}, all cores over one", again["one core"] / again["all cores"], NOT_SLOWER)
-
-
-def pinned(run: Callable[[], Any]) -> Callable[[], Any]:
-    """Return a function that runs on one core."""
-
-    def alone() -> None:
-        with one_core():
-            run()
-
-    return alone
 
 
 def floors_of(values: np.ndarray, logarithms: bool) -> Variants:

@@ -1,4 +1,4 @@
-"""Large arrays, shared by threads: the same scores, the first wrong row named; and votes without confidences."""
+"""Large arrays: the scores of their pieces, the first wrong row named; and votes without confidences."""
 
 import numpy as np
 import pytest
@@ -10,13 +10,7 @@ from alhelpers import scores
 from alhelpers.scores import _blocks
 
 SCORES = CONFIDENCE_SCORES | SAMPLE_SCORES | VECTOR_SCORES
-ROWS = 2 * _blocks.THREADED_ELEMENTS // 10
-
-
-@pytest.fixture(params=[1, 2, 3])
-def threads(request, monkeypatch):
-    monkeypatch.setattr(_blocks, "cores", lambda: request.param)
-    return request.param
+ROWS = 16 * _blocks.CHUNK_ELEMENTS // 10
 
 
 @pytest.fixture(scope="module")
@@ -25,17 +19,11 @@ def many():
     return rows / rows.sum(axis=1, keepdims=True)
 
 
-def test_threads_change_no_score(many, threads, monkeypatch):
-    pools = []
-    pool = _blocks.ThreadPoolExecutor
-    monkeypatch.setattr(_blocks, "ThreadPoolExecutor", lambda size: pools.append(size) or pool(size))
-    for score in CONFIDENCE_SCORES.values():
-        piece = 1000  # too small for threads
-        alone = np.concatenate([score(many[start : start + piece]) for start in range(0, len(many), piece)])
-        assert not pools
-        np.testing.assert_array_equal(score(many), alone)
-        assert pools == [threads] * (threads > 1)
-        pools.clear()
+@pytest.mark.parametrize("name", CONFIDENCE_SCORES)
+def test_blocks_change_no_score(many, name):
+    score = CONFIDENCE_SCORES[name]
+    pieces = [score(many[start : start + 1000]) for start in range(0, len(many), 1000)]
+    np.testing.assert_array_equal(score(many), np.concatenate(pieces))
 
 
 @pytest.mark.filterwarnings("ignore:the logits are confidences")
@@ -51,7 +39,7 @@ def test_no_bit_of_a_score_depends_on_the_records_beside_it(name, classes):
         np.testing.assert_array_equal(np.concatenate(pieces), together)
 
 
-def test_of_wrong_rows_in_several_threads_the_first_is_named(many, threads):
+def test_of_wrong_rows_in_several_blocks_the_first_is_named(many):
     broken = many.copy()
     first, last = ROWS // 10, ROWS - 1
     broken[[first, last], 3] = np.nan
