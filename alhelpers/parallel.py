@@ -209,7 +209,7 @@ class _Shared:
             self._executor.shutdown(wait=True, kill_workers=True)
 
     def _take(self, wanted: int) -> int | None:
-        """Take the first job; if there is none, wait for an answer and return None."""
+        """Take the first job. If none is left, wait until the wanted answer is there, and return None."""
         with self._changed:
             if self._only_here:
                 return self._only_here.popleft()

@@ -33,8 +33,13 @@ class StorageError(OSError):
 
 
 def is_url(path: Any) -> bool:
-    """Return whether a path is a URL; a letter before ``://`` alone would be a drive of Windows."""
-    return isinstance(path, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path) is not None
+    """Return whether a path is a URL."""
+    return isinstance(path, str) and names_storage(path) and path.partition(":")[2].startswith("//")
+
+
+def names_storage(path: str) -> bool:
+    """Return whether a path begins as a URL does, also if a slash of it was lost; one letter is a drive of Windows."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", path) is not None
 
 
 def shown(url: str) -> str:

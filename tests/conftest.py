@@ -153,3 +153,14 @@ def dl(platform):
 def project(dl):
     """A fresh project with a name of its own."""
     return dl.projects.create(f"project-{os.getpid()}-{next(_numbers)}")
+
+
+@pytest.fixture
+def storage(tmp_path_factory):
+    """A small object storage with an empty bucket."""
+    from object_storage import serving
+
+    folder = tmp_path_factory.mktemp("storage")
+    (folder / "bucket").mkdir()
+    with serving(folder) as server:
+        yield server

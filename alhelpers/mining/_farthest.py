@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from alhelpers.mining._neighbours import squared_distances, squared_to_nearest
+from alhelpers.mining._pool import nth_largest
 from alhelpers.mining._regions import rounding
 
 # Up to so many centres, differences are faster than products, most of whose time does not depend on the centres.
@@ -69,16 +70,10 @@ def _to_nearest(vectors: np.ndarray, centres: np.ndarray, squared: np.ndarray) -
     return result
 
 
-def nth_largest(values: np.ndarray, n: int) -> float:
-    """Return the n-th largest of the values, or the smallest if they are fewer."""
-    place = max(len(values) - n, 0)
-    return float(np.partition(values, place)[place])
-
-
 class Farthest:
     """Vectors and their squared distances to the nearest centre, of which the largest is asked for.
 
-    Those that can be the farthest are active: the others are no farther than `bound`.
+    Only some vectors are active, among which the farthest is looked for: no other one is farther than `bound`.
     """
 
     def __init__(self, vectors: np.ndarray, squared: np.ndarray) -> None:

@@ -23,7 +23,7 @@ Progress = Callable[[int, int], None]
 # The largest number of an embedding: thousands of its squares are in the range of float32.
 _LARGEST = 1e17
 
-# One score of so many is looked at to guess which are among the highest.
+# One value of so many is looked at to guess which are among the largest.
 _SAMPLED = 16
 
 # Bytes of a pool that this process keeps in memory between passes; the others are read again.
@@ -198,7 +198,7 @@ def best_places(scores: np.ndarray, ids: pa.Array, size: int) -> np.ndarray:
     """Return the places of the highest scores, best first, ties by id; (size,) int."""
     if not size:
         return np.empty(0, dtype=np.intp)
-    candidates = np.flatnonzero(scores >= _highest(scores, size))
+    candidates = np.flatnonzero(scores >= nth_largest(scores, size))
     candidates = candidates[np.argsort(-scores[candidates], kind="stable")]
     ordered = scores[candidates]
     if (ordered[1:] == ordered[:-1]).any():
@@ -207,14 +207,15 @@ def best_places(scores: np.ndarray, ids: pa.Array, size: int) -> np.ndarray:
     return candidates[:size]
 
 
-def _highest(scores: np.ndarray, size: int) -> float:
-    """Return the score that `size` scores reach."""
-    sample = scores[::_SAMPLED]
-    rank = 2 * size // _SAMPLED + 32
+def nth_largest(values: np.ndarray, n: int) -> float:
+    """Return the n-th largest of the values, or the smallest if they are fewer."""
+    sample = values[::_SAMPLED]
+    rank = 2 * n // _SAMPLED + 32
     if 4 * rank < len(sample):  # only what reaches a low guess need be ordered
-        few = scores[scores >= np.partition(sample, -rank)[-rank]]
-        scores = few if len(few) >= size else scores
-    return np.partition(scores, -size)[-size]
+        few = values[values >= np.partition(sample, -rank)[-rank]]
+        values = few if len(few) >= n else values
+    place = max(len(values) - n, 0)
+    return float(np.partition(values, place)[place])
 
 
 def check_enough(size: int, count: int) -> None:

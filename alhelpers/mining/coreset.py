@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alhelpers.mining._farthest import Farthest, distances_to, nth_largest, refresh
+from alhelpers.mining._farthest import Farthest, distances_to, refresh
 from alhelpers.mining._neighbours import METRICS, as_distance, squared_distances
-from alhelpers.mining._pool import Pool, Readable, best_places
+from alhelpers.mining._pool import Pool, Readable, best_places, nth_largest
 from alhelpers.mining._rounds import Rounds, State
 from alhelpers.mining._strategy import Needs, Part, Picked, Strategy, check_same_size, needs_embeddings
 

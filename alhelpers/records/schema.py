@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -208,7 +207,7 @@ def checked_path(path: Any) -> str:
             f"a path must be text or a pathlib.Path, got {type(path).__name__}; it comes first, the records second"
         )
     text = os.fspath(path)
-    if re.match("[A-Za-z][A-Za-z0-9+.-]+:/", text) and not storage.is_url(text):
+    if storage.names_storage(text) and not storage.is_url(text):
         raise RecordError(
             f"{text!r} is a URL without its second slash: write it as text, not as a pathlib.Path"
         )
@@ -220,7 +219,7 @@ def local_path(path: Any) -> str:
     if isinstance(path, Files):
         raise RecordError(f"{path}: local files only, by their path")
     text = os.fspath(path) if isinstance(path, Path) else path
-    if isinstance(text, str) and re.match("[A-Za-z][A-Za-z0-9+.-]+:/", text):
+    if isinstance(text, str) and storage.names_storage(text):
         raise RecordError(
             f"{storage.shown(text)!r}: local files only; copy it to a local folder, or mount its storage as one"
         )

@@ -124,11 +124,8 @@ class _ForkedClient(AsyncKernelClient):
                     and message["content"].get("execution_state") == "idle"
                 ):
                     return True
-        except (
-            TimeoutError,
-            queue.Empty,
-        ):  # nothing that was published before the client is connected arrives
-            return False
+        except (TimeoutError, queue.Empty):
+            return False  # what was published before the client was connected does not arrive
 
 
 class Guard:

@@ -147,7 +147,7 @@ def compare(report: Report, work: Work, rounds: int) -> None:
 
 
 def compare_devices(work: Work, rounds: int) -> None:
-    """Print the times on the processor and on a GPU, or that there is none."""
+    """Print the times on the processor and on the GPU; where torch finds no GPU, say so."""
     if not torch.cuda.is_available():
         print(f"{work.name}: no GPU here: untimed")
         return

@@ -24,7 +24,6 @@ with warnings.catch_warnings():
     from skactiveml.pool import average_kl_divergence, uncertainty_scores
     from skactiveml.pool import vote_entropy as skactiveml_vote_entropy
 
-ROUNDS = 5
 SMALL_C, LARGE_C = 7.0, 4.0
 BALD_LIMIT, VOTE_LIMIT, KL_LIMIT = 6.0, 150.0, 5.0
 #: Bytes that a score may take beside its result: a few blocks, however large the pool is.

@@ -30,16 +30,6 @@ PLANS = {
 
 
 @pytest.fixture(scope="module")
-def table():
-    return make_table(240)
-
-
-@pytest.fixture(scope="module")
-def labelled():
-    return make_table(40, seed=1, prefix="ref")
-
-
-@pytest.fixture(scope="module")
 def files(table, tmp_path_factory):
     return written(table, tmp_path_factory.mktemp("pool"))
 

@@ -8,29 +8,12 @@ from multiprocessing import get_context
 
 import pytest
 from dask.distributed import Client, LocalCluster
-from helpers_mining import make_table, same
-from object_storage import OPTIONS, TOKEN, serving
+from helpers_mining import same
+from object_storage import OPTIONS, TOKEN
 
 from alhelpers import mining, records
 from alhelpers.cli import main
 from alhelpers.mining import mine
-
-
-@pytest.fixture(scope="module")
-def table():
-    return make_table(240)
-
-
-@pytest.fixture(scope="module")
-def labelled():
-    return make_table(40, seed=1, prefix="ref")
-
-
-@pytest.fixture
-def storage(tmp_path):
-    (tmp_path / "bucket").mkdir()
-    with serving(tmp_path) as server:
-        yield server
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from object_storage import OPTIONS, TOKEN, serving
+from object_storage import OPTIONS, TOKEN
 
 from alhelpers import records
 from alhelpers.records import Files, RecordError
@@ -25,13 +25,6 @@ def table():
     return records.from_arrays(
         [f"r{k:05d}" for k in range(2500)], confidences=confidences, embeddings=embeddings
     )
-
-
-@pytest.fixture
-def storage(tmp_path):
-    (tmp_path / "bucket").mkdir()
-    with serving(tmp_path) as server:
-        yield server
 
 
 @pytest.fixture

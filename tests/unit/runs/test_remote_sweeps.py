@@ -9,7 +9,7 @@ import nbformat
 import pandas as pd
 import pytest
 from distributed import Client, LocalCluster
-from object_storage import OPTIONS, TOKEN, serving
+from object_storage import OPTIONS, TOKEN
 
 from alhelpers import cli
 from alhelpers.runs import Processes, SweepError, cluster, results, sweep
@@ -32,14 +32,6 @@ def path(notebook, tmp_path):
     (tmp_path / "small.csv").write_text("a\n1\n2\n")
     (tmp_path / "not_needed.csv").write_text("a\n")
     return notebook(PARAMETERS, CODE)
-
-
-@pytest.fixture
-def storage(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("storage")
-    (folder / "bucket").mkdir()
-    with serving(folder) as server:
-        yield server
 
 
 @pytest.fixture
