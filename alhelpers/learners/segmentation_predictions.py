@@ -33,7 +33,9 @@ class SegmentationPredictions:
         The first is the background.
     embeddings : numpy.ndarray of shape (N, D), optional
     image_scores : dict of str to numpy.ndarray of shape (N,)
-        Higher means label it first; see :func:`image_scores`.
+        Higher means label it first. Of each score of pixels, such as ``entropy``: ``entropy`` is the mean of all
+        pixels, ``entropy_top`` that of the highest 2 %, and ``entropy_foreground`` that of the pixels whose class is
+        not the background.
 
     Raises
     ------
