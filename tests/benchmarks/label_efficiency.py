@@ -1,6 +1,6 @@
-"""Write the page ``notebooks/label-efficiency.md``: a sweep of notebook 11 beside published numbers.
+"""Measure ``data/label-efficiency.parquet`` with notebook 11, and write ``notebooks/label-efficiency.md`` of it.
 
-Run ``python tests/benchmarks/label_efficiency.py -o output/label-efficiency``, again if it was stopped.
+Run ``python tests/benchmarks/label_efficiency.py -o output/label-efficiency`` (hours), again if it was stopped.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from commits import commit_of
 
-from alhelpers.files import write_text
+from alhelpers.files import replacing, write_text
 from alhelpers.loop.comparison import markdown_table
-from alhelpers.loop.curves import LearningCurves, learning_curves
+from alhelpers.loop.curves import learning_curves
 from alhelpers.runs.sweeps import sweep
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).parents[2]
 _NOTEBOOK = _ROOT / "notebooks" / "11_compare_strategies.ipynb"
+_CURVES = _ROOT / "data" / "label-efficiency.parquet"
 _PAGE = _ROOT / "notebooks" / "label-efficiency.md"
 _CONTENDER = "mc_dropout > typicality"
 _TARGETS = (0.90, 0.95)  # accuracies to reach
@@ -125,32 +126,61 @@ _PUBLISHED = (
 )
 
 
-def make(output: Path, page: Path, names: Sequence[str], workers: int | None = None) -> None:
-    """Run the named settings, as far as they are not done, and write the page; RuntimeError if a run failed.
+def measure(output: Path, curves: Path, names: Sequence[str], workers: int | None = None) -> None:
+    """Run the named settings, as far as they are not done, and keep their curves; RuntimeError if a run failed.
 
-    What another commit measured is not mixed with it: a folder of that is refused, by a RuntimeError, too.
+    What another commit measured is not mixed with it: a folder of that is refused, by a RuntimeError, too. In the file
+    of curves a setting's rows replace those that it had.
     """
-    sections, commit = [], commit_of(output)
+    commit = commit_of(output)
     for setting in SETTINGS:
-        if setting.name not in names:
-            continue
-        grid = [dict(setting.parameters) | {"seed": seed} for seed in setting.first_seeds]
-        table = sweep(_NOTEBOOK, grid, output / setting.name, workers)
-        failed = table[table["run.state"] != "done"]
-        if len(failed):
-            raise RuntimeError(f"{setting.name}: {failed['run.name'].iloc[0]}: {failed['run.error'].iloc[0]}")
-        sections.append(_section(setting, table))
-    write_text(page, _head(names, commit) + "\n".join(sections) + _published())
+        if setting.name in names:
+            grid = [dict(setting.parameters) | {"seed": seed} for seed in setting.first_seeds]
+            runs = sweep(_NOTEBOOK, grid, output / setting.name, workers)
+            failed = runs[runs["run.state"] != "done"]
+            if len(failed):
+                raise RuntimeError(
+                    f"{setting.name}: {failed['run.name'].iloc[0]}: {failed['run.error'].iloc[0]}"
+                )
+            _keep(curves, _points(runs).assign(setting=setting.name, commit=commit))
 
 
-def _curves_of(table: pandas.DataFrame) -> LearningCurves:
-    columns = ["strategy", "race_seed", "labels", "accuracy"]
-    points = table[columns].explode(columns).astype({"accuracy": float})
-    return learning_curves(points, seed="race_seed", value="accuracy")
+def _points(runs: pandas.DataFrame) -> pandas.DataFrame:
+    columns = {"strategy": str, "race_seed": int, "labels": int, "accuracy": float}
+    return runs[[*columns]].explode([*columns]).astype(columns).rename(columns={"race_seed": "seed"})
+
+
+def _keep(curves: Path, points: pandas.DataFrame) -> None:
+    """Put the rows of a setting into the file, which is written whole or not at all."""
+    import pandas
+
+    if curves.is_file():
+        others = pandas.read_parquet(curves)
+        points = pandas.concat([others[~others.setting.isin(points.setting)], points])
+    with replacing(curves) as place:
+        points.to_parquet(place, index=False, compression="zstd")
+
+
+def page(curves: Path = _CURVES) -> str:
+    """Return the page of all settings that were measured."""
+    import pandas
+
+    table = pandas.read_parquet(curves)
+    sections = [
+        _section(setting, table[table.setting == setting.name])
+        for setting in SETTINGS
+        if (table.setting == setting.name).any()
+    ]
+    return _HEAD + _measured_at(table) + "\n".join(sections) + _published()
+
+
+def _measured_at(table: pandas.DataFrame) -> str:
+    commits = sorted(set(table.commit))
+    return f"Measured at commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}.\n\n"
 
 
 def _section(setting: Setting, table: pandas.DataFrame) -> str:
-    curves = _curves_of(table)
+    curves = learning_curves(table, seed="seed", value="accuracy")
     needed = {target: curves.labels_to(target) for target in _TARGETS}
     seeds = int(next(iter(needed.values()))["seeds"].iloc[0])
     header = ["strategy", *(f"labels to {1 - target:.0%} error" for target in needed)]
@@ -187,19 +217,18 @@ def _ratio(found: pandas.DataFrame, target: float) -> str:
     return f"At {1 - target:.0%} error chance needs {chance / own:.1f} times as many labels."
 
 
-def _head(names: Sequence[str], commit: str) -> str:
-    chosen = "" if set(names) == {setting.name for setting in SETTINGS} else f" -s {' -s '.join(names)}"
-    return (
-        "# How many labels does it take?\n\n"
-        "This page is generated: `python tests/benchmarks/label_efficiency.py -o output/label-efficiency"
-        f"{chosen}` runs [notebook 11](11_compare_strategies.ipynb) with the settings below and writes it anew (for "
-        "MNIST its four files must be there: see [the data sheet](../data/README.md)).\n\n"
-        "The protocol is that of notebook 11: chance (`random`) from the first label on, under the same recipe, the "
-        "same numbers of labels and the whole test set; no test image chose anything, unless a section says so. "
-        f"`{_CONTENDER}` starts with the most typical image of each of 20 groups; then MC-dropout margin keeps ten "
-        "times the budget, and of these the most typical of each group are labelled. Labels to a target are read off "
-        f"each seed's curve after isotonic regression. Measured at commit {commit}.\n\n"
-    )
+_HEAD = (
+    "# How many labels does it take?\n\n"
+    "This page is generated: `python tests/benchmarks/label_efficiency.py -o output/label-efficiency` runs "
+    "[notebook 11](11_compare_strategies.ipynb) with the settings below (hours; MNIST needs its four files: "
+    "see [the data sheet](../data/README.md)), keeps the curves in `data/label-efficiency.parquet`, and writes it anew "
+    "from them.\n\n"
+    "The protocol is that of notebook 11: chance (`random`) from the first label on, under the same recipe, the "
+    "same numbers of labels and the whole test set; no test image chose anything, unless a section says so. "
+    f"`{_CONTENDER}` starts with the most typical image of each of 20 groups; then MC-dropout margin keeps ten "
+    "times the budget, and of these the most typical of each group are labelled. Labels to a target are read off "
+    "each seed's curve after isotonic regression. "
+)
 
 
 def _published() -> str:
@@ -217,13 +246,15 @@ def main(arguments: list[str] | None = None) -> int:
     names = [setting.name for setting in SETTINGS]
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--curves", type=Path, default=_CURVES)
     parser.add_argument("--page", type=Path, default=_PAGE)
     parser.add_argument(
-        "-s", "--setting", action="append", choices=names, help="only this one (default: all)"
+        "-s", "--setting", action="append", choices=names, help="measure only this one (default: all)"
     )
     parser.add_argument("-w", "--workers", type=int)
     options = parser.parse_args(arguments)
-    make(options.output, options.page, options.setting or names, options.workers)
+    measure(options.output, options.curves, options.setting or names, options.workers)
+    write_text(options.page, page(options.curves))
     print(f"written: {options.page}")
     return 0
 

@@ -51,9 +51,9 @@ def swept(monkeypatch):
 
 
 def test_the_page_says_what_the_table_gave(swept, tmp_path):
-    page = tmp_path / "page.md"
-    label_efficiency.make(tmp_path / "out", page, ["digits"], 2)
-    text = page.read_text()
+    curves = tmp_path / "curves.parquet"
+    label_efficiency.measure(tmp_path / "out", curves, ["digits"], 2)
+    text = label_efficiency.page(curves)
     ((notebook, grid, output, workers),) = swept.asked
     assert (notebook, output, workers) == ("11_compare_strategies", tmp_path / "out" / "digits", 2)
     assert [run["seed"] for run in grid] == [0, 5]
@@ -63,7 +63,7 @@ def test_the_page_says_what_the_table_gave(swept, tmp_path):
         "| random | more than 60 (55 to more than 60) | more than 60 (60 to more than 60) | 10.0% |" in text
     )
     assert "At 5% error chance needs more than the budget." in text
-    assert "-s digits" in text and "MNIST, no augmentation" not in text
+    assert "MNIST, no augmentation" not in text
     assert "| BatchBALD 2019, 5 at a time | 90 | 190 |" in text
     assert "Measured at commit abc1234." in text
 
@@ -71,26 +71,41 @@ def test_the_page_says_what_the_table_gave(swept, tmp_path):
 def test_how_many_times_as_many_labels_chance_needs(swept, tmp_path):
     run = swept.table.iloc[0]
     run["accuracy"][3:6] = [0.5, 0.75, 0.95]
-    label_efficiency.make(tmp_path, tmp_path / "page.md", ["digits"])
-    assert "At 5% error chance needs 1.5 times as many labels." in (tmp_path / "page.md").read_text()
+    label_efficiency.measure(tmp_path, tmp_path / "curves.parquet", ["digits"])
+    assert "At 5% error chance needs 1.5 times as many labels." in label_efficiency.page(
+        tmp_path / "curves.parquet"
+    )
+
+
+def test_a_setting_that_is_measured_again_replaces_its_curves(swept, tmp_path, monkeypatch):
+    curves = tmp_path / "curves.parquet"
+    for commit, name in (("abc1234", "digits"), ("abc1234", "mnist_plain"), ("def5678", "digits")):
+        monkeypatch.setattr(commits, "code_commit", lambda commit=commit: commit)
+        label_efficiency.measure(tmp_path / commit, curves, [name])
+    kept = pd.read_parquet(curves).groupby("setting").agg({"commit": set, "accuracy": "size"})
+    assert kept.commit.to_dict() == {"digits": {"def5678"}, "mnist_plain": {"abc1234"}}
+    assert set(kept.accuracy) == {12}
+    text = label_efficiency.page(curves)
+    assert "Measured at commits abc1234, def5678." in text
+    assert text.index("## MNIST, no augmentation") < text.index("## Digits")
 
 
 def test_what_two_commits_measured_is_not_mixed(swept, tmp_path, monkeypatch):
-    label_efficiency.make(tmp_path, tmp_path / "page.md", ["digits"])
+    label_efficiency.measure(tmp_path, tmp_path / "curves.parquet", ["digits"])
     monkeypatch.setattr(commits, "code_commit", lambda: "def5678")
     with pytest.raises(RuntimeError, match="holds what commit abc1234 measured, and this is def5678"):
-        label_efficiency.make(tmp_path, tmp_path / "page.md", ["digits"])
+        label_efficiency.measure(tmp_path, tmp_path / "curves.parquet", ["digits"])
     monkeypatch.setattr(commits, "code_commit", lambda: "def5678+")
     with pytest.raises(RuntimeError, match="commit it first"):
-        label_efficiency.make(tmp_path / "new", tmp_path / "page.md", ["digits"])
+        label_efficiency.measure(tmp_path / "new", tmp_path / "curves.parquet", ["digits"])
     assert not (tmp_path / "new").exists()
 
 
-def test_a_failed_run_writes_no_page(swept, tmp_path):
+def test_a_failed_run_keeps_no_curves(swept, tmp_path):
     swept.table = table(state="failed")
     with pytest.raises(RuntimeError, match="digits: a1: it broke"):
-        label_efficiency.make(tmp_path, tmp_path / "page.md", ["digits"])
-    assert not (tmp_path / "page.md").exists()
+        label_efficiency.measure(tmp_path, tmp_path / "curves.parquet", ["digits"])
+    assert not (tmp_path / "curves.parquet").exists()
 
 
 @pytest.mark.parametrize("setting", label_efficiency.SETTINGS, ids=lambda setting: setting.name)
