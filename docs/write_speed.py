@@ -2,9 +2,10 @@
 
     ./run bench && python docs/write_speed.py
 
-It reads ``output/benchmarks``; the limits and floors are those of ``tests/benchmarks``.
+It reads ``output/benchmarks``; the limits, floors and words are those of ``tests/benchmarks``.
 """
 
+import ast
 import json
 import os
 import platform
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+BENCHMARKS = ROOT / "tests" / "benchmarks"
 PAGE = Path(__file__).with_name("speed.md")
 
 HEAD = """# How fast it is
@@ -43,13 +45,15 @@ def _processor() -> str:
 def _section(path: Path) -> str:
     measured = json.loads(path.read_text())
     title = path.stem.replace("_", " ").capitalize()
-    source = f"`python tests/benchmarks/bench_{path.stem}.py`, commit {measured['commit']}"
+    script = BENCHMARKS / f"bench_{path.stem}.py"
+    about = (ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or "").replace("``", "`")
+    source = f"`python tests/benchmarks/{script.name}`, commit {measured['commit']}"
     head = [
         "| work | measured | limit | | floor | share of the floor |",
         "| --- | ---: | ---: | --- | --- | ---: |",
     ]
     table = "\n".join([*head, *map(_row, measured["rows"])])
-    return f"## {title}\n\n{source}\n\n{table}\n"
+    return f"## {title}\n\n{source}\n\n{about}\n\n{table}\n"
 
 
 def _row(row: dict[str, Any]) -> str:

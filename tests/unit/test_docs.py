@@ -143,9 +143,10 @@ def test_the_page_on_speed_shows_each_row_beside_its_limit_and_floor(tmp_path):
     row = {"work": "a over b", "value": 7.24, "unit": "x", "side": "at least", "limit": 7, "held": True}
     rows = [row | {"floor": 10.0, "share": 0.724, "why": "reading once"}]
     rows.append(row | {"value": 1.5, "held": False, "floor": None, "share": None, "why": ""})
-    (tmp_path / "two_words.json").write_text(json.dumps({"commit": "abc1234", "rows": rows}))
+    (tmp_path / "platform_page.json").write_text(json.dumps({"commit": "abc1234", "rows": rows}))
     page = write_speed.page(tmp_path)
-    assert "## Two words\n\n`python tests/benchmarks/bench_two_words.py`, commit abc1234\n" in page
+    assert "## Platform page\n\n`python tests/benchmarks/bench_platform_page.py`, commit abc1234\n" in page
+    assert "The floor is a page without anything to look up: the log-in form.\n\n| work |" in page
     assert "| a over b | 7.24x | at least 7x | held | 10x: reading once | 72% |" in page
     assert "| a over b | 1.5x | at least 7x | missed |  |  |" in page
 
