@@ -56,6 +56,8 @@ class Dispatcher:
         self.limit = max(2, os.cpu_count() or 1)
         self._change, self._cookie = change, cookie
         self._starter = Starter()
+        # As it is now: what a later import sets here, as OpenCV's does, would keep workers from being forked.
+        self._environment = self._starter.shared(os.environ)
         self._queues: dict[str, deque[str]] = {}
         self._workers: dict[str, Worker] = {}
         self._paused: set[str] = set()
@@ -252,7 +254,7 @@ class Dispatcher:
         sdk.mkdir(mode=0o700)
         write_private(sdk / "cookie.json", self._cookie(sdk))
         local = "127.0.0.1,localhost"
-        environment = self._starter.shared(os.environ) | {
+        environment = self._environment | {
             **{"DATALOOP_PATH": str(sdk), "PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1"},
             **{"NO_PROXY": local, "no_proxy": local},
         }

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from PIL import Image, ImageDraw
 
 from alhelpers import data
 from alhelpers.cli import main
+from alhelpers.forking import NUMERICAL, ServerProcess
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 SCRIPTS = dict(BLOCKS)
 
@@ -65,18 +68,26 @@ def folder(tmp_path_factory):
     return root
 
 
-def run(folder, *command):
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(folder)])}
-    done = subprocess.run(
-        [sys.executable, *map(str, command)],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "unit")])}
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    """Runs a script in a fork of a process that has torch imported, which takes longer than most scripts."""
+    server = ServerProcess("helpers_scripts", NUMERICAL, ENVIRONMENT)
+
+    def run_script(*command):
+        request = {"fork": True, "folder": str(folder), "command": list(map(str, command))}
+        with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+            pid = server.request(request, [output.fileno(), errors.fileno()])
+            assert pid is not None, "the process with torch has died"
+            code = server.request({"reap": pid})
+            output.seek(0), errors.seek(0)
+            assert code == 0, errors.read()
+            return output.read()
+
+    yield run_script
+    server.close()
 
 
 @pytest.mark.parametrize(
@@ -97,7 +108,10 @@ def test_scripts_are_short(name, most):
 
 
 def test_picks_then_the_command_with_the_saved_weights(folder, monkeypatch, capsys):
-    printed = run(folder, "pick.py").splitlines()
+    command = [sys.executable, "pick.py"]
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.splitlines()
     pool = {path.name for path in (folder / "photos").glob("*.png")}
     assert len(set(printed)) == 50 and set(printed) <= pool
     monkeypatch.chdir(folder)
@@ -107,13 +121,13 @@ def test_picks_then_the_command_with_the_saved_weights(folder, monkeypatch, caps
     assert [row.split(",")[0] for row in table[1:]] == printed and (folder / "picks.html").is_file()
 
 
-def test_rounds_end_with_a_decision_and_go_on_from_the_labels(folder, monkeypatch, capsys):
+def test_rounds_end_with_a_decision_and_go_on_from_the_labels(folder, run, monkeypatch, capsys):
     answering = folder / "answering.py"
     answering.write_text(ANSWERING)
     asked = []
     # A person stops after 7 labels; then one round labels the picks of the pool, and one the 23 that are left.
     for stop, total in ((7, 23), (0, 73), (0, 96)):
-        action, reason = run(folder, answering, "rounds.py", stop).splitlines()[-2:]
+        action, reason = run(answering, "rounds.py", stop).splitlines()[-2:]
         assert action in ("update model", "discard") and reason.endswith(f": {action}")
         assert re.search(r"on 50 test items: a difference of \S+ \(.*\)", reason)
         labels = (folder / "labels.csv").read_text().splitlines()
@@ -122,24 +136,24 @@ def test_rounds_end_with_a_decision_and_go_on_from_the_labels(folder, monkeypatc
         asked += picks[: stop or None]
     assert len(asked) == len(set(asked)) == 80
     monkeypatch.chdir(folder)
-    run(folder, "tables.py")
+    run("tables.py")
     (command,) = re.findall(r"^alhelpers (compare .*)$", README, re.MULTILINE)
     assert main([*command.split(), "--min-confidence", "0.95"]) == 0
     said = capsys.readouterr().out
     assert f"decision: {action}" in said and "'new.csv'" in said
 
 
-def test_a_curve_against_chance_over_three_seeds(folder):
-    printed = run(folder, "curve.py")
+def test_a_curve_against_chance_over_three_seeds(run):
+    printed = run("curve.py")
     assert len(re.findall(r"(?:margin|random) +(?:20|40|60)\.0 .* 3$", printed, re.MULTILINE)) == 6
     assert "| against | margin | random |" in printed
 
 
-def test_images_with_expected_errors_and_a_comparison_of_detectors(folder, capsys):
+def test_images_with_expected_errors_and_a_comparison_of_detectors(folder, run):
     for name, count, subset in (("labelled", 12, "train"), ("test", 6, "test"), ("pool", 5, "train")):
         scenes = data.scenes(count, seed=len(name), size=32, subset=subset, class_names=["0", "1"])
         images = folder / ("pool" if name == "pool" else "images")
         data.write_coco(folder / f"{name}.json", scenes, images=images)
-    output = run(folder, "boxes.py")
+    output = run("boxes.py")
     assert 1 <= output.count(".png\n") <= 5
     assert "average precision" in output and ("update model" in output or "discard" in output)

@@ -4,6 +4,7 @@ A new learner joins by an entry in ``LEARNERS``.
 """
 
 import copy
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -280,6 +281,14 @@ def fitted(case, *, start=1, seed=2):
     return learner, learner.fit(case.dataset(), seed=seed)
 
 
+fitted_once = functools.cache(fitted)
+
+
+def trained(case):
+    """A copy of the learner that `fitted` returns, which is fitted once for all tests."""
+    return copy.deepcopy(fitted_once(case)[0])
+
+
 @every_learner
 def test_it_fulfils_the_protocols(case):
     learner, history = fitted(case)
@@ -299,17 +308,17 @@ def test_fit_is_deterministic_by_seed(case):
 
 @every_learner
 def test_fresh_is_untrained_and_starts_by_its_seed(case):
-    trained, _ = fitted(case)
-    before = outputs(trained.predict(case.dataset()))
+    original = trained(case)
+    before = outputs(original.predict(case.dataset()))
     found = []
     for seed in (1, 1, 4):
-        learner = trained.fresh(seed)
+        learner = original.fresh(seed)
         learner.fit(case.dataset(), seed=2)
         found.append(outputs(learner.predict(case.dataset())))
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], before)
     assert np.array_equal(found[0], found[2]) != case.builds
-    np.testing.assert_array_equal(outputs(trained.predict(case.dataset())), before)
+    np.testing.assert_array_equal(outputs(original.predict(case.dataset())), before)
 
 
 @every_learner
@@ -330,12 +339,12 @@ def test_it_learns(case):
 
 @every_learner
 def test_predict_changes_nothing(case):
-    learner, _ = fitted(case)
-    trained = networks(learner) if case.stored else []
-    for network in trained:
+    learner = trained(case)
+    own = networks(learner) if case.stored else []
+    for network in own:
         network.train()
         next(network.children()).eval()
-    before = copy.deepcopy(trained)
+    before = copy.deepcopy(own)
     dataset, read = case.dataset(), case.dataset()
     random_states = _random_states()
     first = outputs(learner.predict(dataset, passes=case.passes, embeddings=True))
@@ -345,7 +354,7 @@ def test_predict_changes_nothing(case):
     assert _random_states() == random_states
     for values, expected in zip(parts_of(dataset.inputs(None)), parts_of(read.inputs(None)), strict=True):
         np.testing.assert_array_equal(values, expected)
-    for network, other in zip(trained, before, strict=True):
+    for network, other in zip(own, before, strict=True):
         assert [each.training for each in network.modules()] == [each.training for each in other.modules()]
         for name, value in network.state_dict().items():
             assert torch.equal(value, other.state_dict()[name])
@@ -358,7 +367,7 @@ def _random_states():
 
 @every_learner
 def test_predictions_have_the_documented_shapes(case):
-    learner, _ = fitted(case)
+    learner = trained(case)
     dataset = case.dataset().part(23, start=4)
     found = learner.predict(dataset, passes=case.passes, embeddings=True, seed=1)
     assert len(found) == 23 and found.embeddings.shape == (23, case.embedding)
@@ -405,7 +414,7 @@ def test_predictions_have_the_documented_shapes(case):
 
 @every_learner
 def test_save_and_load_keep_every_bit(case, tmp_path):
-    learner, _ = fitted(case)
+    learner = trained(case)
     if not case.stored:
         with pytest.raises(ValueError, match="can only be stored as a pickle.*fit again.*skops"):
             learner.save(tmp_path)
@@ -434,7 +443,7 @@ def test_save_and_load_keep_every_bit(case, tmp_path):
 
 @every_learner
 def test_wrong_input_is_named(case):
-    learner, _ = fitted(case)
+    learner = trained(case)
     dataset, empty = case.dataset(), case.dataset().take(np.array([], dtype=int))
     with pytest.raises(
         ValueError,
@@ -465,7 +474,7 @@ def test_a_large_data_set_is_read_part_by_part(case, monkeypatch):
     """The same predictions, and the same training, as from memory."""
     whole = case.dataset()
     lazy = Counting(whole.inputs(None), whole.labels(), whole.class_names, task=whole.task, ids=whole.ids)
-    learner, _ = fitted(case)
+    learner = trained(case)
     expected = outputs(learner.predict(whole, embeddings=True))
     for name in ("torch_learner._CHUNK", "sklearn_learner._ROWS"):
         monkeypatch.setattr(f"alhelpers.learners.{name}", 10)

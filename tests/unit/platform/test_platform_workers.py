@@ -225,6 +225,20 @@ def test_services_see_no_secrets():
     assert Starter.shared(secrets | kept) == kept
 
 
+def test_services_see_the_environment_that_the_server_started_with(tmp_path, monkeypatch):
+    monkeypatch.setenv("LD_LIBRARY_PATH", "before")
+    dispatcher, seen = workers.Dispatcher(tmp_path, None, lambda folder: {}), []
+
+    async def start(folder, environment):
+        seen.append(environment["LD_LIBRARY_PATH"])
+        return SimpleNamespace(stdin=None)
+
+    monkeypatch.setattr(dispatcher._starter, "start", start)
+    monkeypatch.setenv("LD_LIBRARY_PATH", "after an import")
+    asyncio.run(dispatcher._start_process(workers.Worker("a", tmp_path / "w"), {}))
+    assert seen == ["before"]
+
+
 def test_a_full_disk_leaves_no_half_line_and_one_is_passed_over(tmp_path, monkeypatch):
     logs = Logs(tmp_path / "logs")
     entry = {"timestamp": "2026-01-01T00:00:00.000Z", "level": "INFO", "message": "x", "executionId": "e"}
