@@ -5,14 +5,14 @@ import re
 from alhelpers.forking import NUMERICAL, SDK_DEPENDENCIES
 
 #: Imported once, in this order. A module that reads its environment when it is imported must not be listed:
-#: ipywidgets and tqdm.auto check whether there is a kernel. ipykernel.debugger isn't listed either: importing it makes
-#: a thread, after which the kernel's own would have other numbers in their names.
+#: ipywidgets and tqdm.auto check whether there is a kernel.
 PRELOADED = (
     *NUMERICAL,
     "matplotlib.pyplot",
     "matplotlib.backends.backend_agg",
     "ipykernel.kernelapp",
     "ipykernel.ipkernel",
+    "ipykernel.debugger",
     "nbclient",
     "papermill",
     "alhelpers.runs.runner",
@@ -25,7 +25,10 @@ PRELOADED = (
 )
 
 #: What the run itself needs.
-_ALWAYS = ("ipykernel.kernelapp", "ipykernel.ipkernel", "nbclient", "papermill", "alhelpers.runs.runner")
+_ALWAYS = (
+    *("ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.debugger"),
+    *("nbclient", "papermill", "alhelpers.runs.runner"),
+)
 
 
 def preloads(code: str) -> list[str]:

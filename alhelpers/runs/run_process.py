@@ -8,6 +8,7 @@ import atexit
 import builtins
 import gc
 import importlib.util
+import itertools
 import json
 import os
 import socket
@@ -99,8 +100,13 @@ def _become_kernel(command: dict[str, Any], server: Server) -> None:
     words = command["command"]  # python -m ipykernel_launcher -f FILE, with options of Python before the -m
     launcher, *arguments = words[words.index("-m") + 1 :]
     sys.argv = [importlib.util.find_spec(launcher).origin, *arguments]
+    # Imports have taken numbers of threads, which the names of the kernel's own show.
+    threading._counter = itertools.count(1).__next__  # type: ignore[attr-defined]
+    application = IPKernelApp.instance()
     # The application reads the parent's number from the environment when it is imported, which was earlier.
-    IPKernelApp.launch_instance(argv=[*arguments, f"--IPKernelApp.parent_handle={parent}"])
+    application.initialize([*arguments, f"--IPKernelApp.parent_handle={parent}"])
+    threading.Thread()  # takes the number that importing the debugger takes in a kernel that is started
+    application.start()
     threading._shutdown()  # waits for the notebook's threads
     atexit._run_exitfuncs()
     IPKernelApp.instance().shell.user_ns.clear()  # closes the notebook's files
