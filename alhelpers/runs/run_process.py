@@ -14,6 +14,7 @@ import os
 import socket
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -85,6 +86,9 @@ def _warm_up() -> None:
 
     nbformat.validate(nbformat.v4.new_notebook())
     KernelProvisionerFactory.instance()
+    # What the imported modules undo at the end of a process, as torch each of its operators, ends with it anyway.
+    for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
+        finalizer.atexit = False
     gc.freeze()
 
 
