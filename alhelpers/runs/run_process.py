@@ -112,6 +112,9 @@ def _become_kernel(command: dict[str, Any], server: Server) -> None:
     threading.Thread()  # takes the number that importing the debugger takes in a kernel that is started
     application.start()
     threading._shutdown()  # waits for the notebook's threads
+    atexit.unregister(
+        application.close
+    )  # now and then it waits for ever for a thread, with all outputs received
     atexit._run_exitfuncs()
     IPKernelApp.instance().shell.user_ns.clear()  # closes the notebook's files
     gc.collect()
