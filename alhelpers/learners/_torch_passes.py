@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import chain
 from typing import Any
 
@@ -22,6 +22,8 @@ Preprocess = Callable[[Any], Any]
 
 # Bytes of inputs that are preprocessed at once.
 _AT_ONCE = 2**27
+# Trying a layout runs a network on two rows twice, which fewer rows do not earn back.
+_FEWEST_LAID_OUT = 16
 
 
 class Preprocessed:
@@ -131,9 +133,10 @@ def run(
     outputs, embeddings, remaining = [], [], iter(batches)
     first = next(remaining)
     few = each(lambda part: part[:2], first)
+    pays = len(parts_of(first)[0]) >= _FEWEST_LAID_OUT
     with (
         kept_modes(network),
-        channels_last(network, lambda: network(each(torch.clone, few))),
+        channels_last(network, lambda: network(each(torch.clone, few))) if pays else nullcontext(),
         _kept_embeddings(network, embedding) as kept,
         torch.inference_mode(),
     ):

@@ -5,15 +5,19 @@ import contextlib
 import os
 import re
 import sys
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from alhelpers.forking import SDK_DEPENDENCIES, ServerProcess
+from alhelpers.forking import NUMERICAL, SDK_DEPENDENCIES, ServerProcess
 
 MODULE = "alhelpers.platform.worker"
 LONGEST_LINE = 1 << 26
+LONGEST_REQUIREMENTS = 1 << 16
 # How often a worker is looked after, in seconds.
 LINGER = 1.0
 # Prefixes of variables that are read only when a process starts, or a library is loaded.
@@ -44,6 +48,19 @@ def python_path() -> str:
     return os.pathsep.join(
         filter(None, (str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")))
     )
+
+
+def required(codebase: dict[str, Any]) -> list[str]:
+    """Return the large packages that the requirements.txt of a codebase names."""
+    if codebase["kind"] != "zip":
+        return []
+    try:
+        with zipfile.ZipFile(codebase["path"]) as archive, archive.open("requirements.txt") as file:
+            named = re.findall(rb"^[\w-]+", file.read(LONGEST_REQUIREMENTS), re.MULTILINE)
+    # Whatever is wrong with it, the worker says it when it unpacks all of it.
+    except (OSError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError):
+        return []
+    return [name for name in NUMERICAL if name.encode() in named]
 
 
 class Forked:
@@ -121,14 +138,15 @@ class Starter:
     """Starts worker processes: on Linux by forking, elsewhere from nothing.
 
     Importing the SDK takes seconds of a processor, importing torch as long again. The process that is forked, which
-    comes with the first worker, begins with what the SDK imports; what a service's code has imported beyond that, it
-    imports then for the next workers. The SDK reads its settings when it is imported: each worker does that itself.
+    comes with the first service, begins with what the SDK imports and what the service's requirements name; what its
+    code has imported beyond that, it imports then for the next workers. The SDK reads its settings when it is imported:
+    each worker does that itself.
     """
 
     def __init__(self) -> None:
         self.forks = sys.platform == "linux"
         self._server: _Server | None = None
-        self._imported = list(SDK_DEPENDENCIES)
+        self._imported = ["numpy", "pandas", *SDK_DEPENDENCIES]  # the SDK imports the two as well
 
     @staticmethod
     def shared(environment: Mapping[str, str]) -> dict[str, str]:
@@ -160,6 +178,13 @@ class Starter:
             # A group of its own: Ctrl-C in the server's terminal is not for it, and its children end with it.
             start_new_session=True,
         )
+
+    async def prepare(self, names: list[str], environment: dict[str, str]) -> None:
+        """Start the process that is forked, unless it is there, with more modules imported for the next workers."""
+        if self.forks and self._server is None:
+            self._server = _Server(self._imported, environment)
+            await self._server.ask({"import": []})
+        await self.preload(names)
 
     async def preload(self, names: list[str]) -> None:
         """Import modules that a worker has imported for the next workers, too."""

@@ -25,7 +25,7 @@ from .errors import ApiError
 from .events import Event
 from .logs import Logs
 from .services.executions import jobs
-from .starting import Starter, end_output, python_path
+from .starting import Starter, end_output, python_path, required
 from .store import now
 from .worker_process import Worker
 
@@ -57,7 +57,10 @@ class Dispatcher:
         self._change, self._cookie = change, cookie
         self._starter = Starter()
         # As it is now: what a later import sets here, as OpenCV's does, would keep workers from being forked.
-        self._environment = self._starter.shared(os.environ)
+        self._environment = self._starter.shared(os.environ) | {
+            **{"PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1"},
+            **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"),
+        }
         self._queues: dict[str, deque[str]] = {}
         self._workers: dict[str, Worker] = {}
         self._paused: set[str] = set()
@@ -130,6 +133,8 @@ class Dispatcher:
         else:
             # If it is still paused, that shows when a worker is started.
             self._paused.discard(event.id)
+        if event.action == "Created":
+            self._create_task(self._prepare(event.id))
         if event.action in ("Updated", "Restarted", "Paused", "Deleted"):
             for worker in self._workers.values():
                 if worker.service_id == event.id:
@@ -248,17 +253,20 @@ class Dispatcher:
             worker.kill()
             await self._clean_up(worker, reason)
 
+    async def _prepare(self, service_id: str) -> None:
+        """Import what the code of a new service requires, before an execution waits for it."""
+        with contextlib.suppress(ApiError):  # it has been deleted
+            setup = await self._change(lambda call: jobs.worker_setup(call, service_id))
+            if setup is not None and not self._closing:
+                names = await asyncio.to_thread(required, setup["codebase"])
+                await self._starter.prepare(names, self._environment)
+
     async def _start_process(self, worker: Worker, setup: dict[str, Any]) -> None:
         home, sdk = worker.folder / "code", worker.folder / "sdk"
         home.mkdir(mode=0o700, parents=True)
         sdk.mkdir(mode=0o700)
         write_private(sdk / "cookie.json", self._cookie(sdk))
-        local = "127.0.0.1,localhost"
-        environment = self._environment | {
-            **{"DATALOOP_PATH": str(sdk), "PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1"},
-            **{"NO_PROXY": local, "no_proxy": local},
-        }
-        worker.process = await self._starter.start(home, environment)
+        worker.process = await self._starter.start(home, self._environment | {"DATALOOP_PATH": str(sdk)})
         if worker.retired:
             worker.kill()
         worker.send("setup", **setup)

@@ -4,18 +4,29 @@ import re
 
 from alhelpers.forking import NUMERICAL, SDK_DEPENDENCIES
 
+#: What a run and its kernel import themselves.
+_ALWAYS = (
+    "ipykernel.kernelapp",
+    "ipykernel.ipkernel",
+    "ipykernel.debugger",
+    "ipykernel.kernelspec",
+    "IPython.core.completerlib",
+    "IPython.core.debugger",
+    "IPython.extensions.storemagic",
+    "tornado.platform.asyncio",
+    "nbclient",
+    "papermill",
+    "alhelpers.runs.engine",
+    "alhelpers.runs.runner",
+)
+
 #: Imported once, in this order. A module that reads its environment when it is imported must not be listed:
-#: ipywidgets and tqdm.auto check whether there is a kernel. ipykernel.debugger isn't listed either: importing it makes
-#: a thread, after which the kernel's own would have other numbers in their names.
+#: ipywidgets and tqdm.auto check whether there is a kernel.
 PRELOADED = (
     *NUMERICAL,
     "matplotlib.pyplot",
     "matplotlib.backends.backend_agg",
-    "ipykernel.kernelapp",
-    "ipykernel.ipkernel",
-    "nbclient",
-    "papermill",
-    "alhelpers.runs.runner",
+    *_ALWAYS,
     "alhelpers.mining",
     "alhelpers.learners",
     "alhelpers.notebook",
@@ -23,9 +34,6 @@ PRELOADED = (
     "alhelpers.uncertainty",
     *SDK_DEPENDENCIES,
 )
-
-#: What the run itself needs.
-_ALWAYS = ("ipykernel.kernelapp", "ipykernel.ipkernel", "nbclient", "papermill", "alhelpers.runs.runner")
 
 
 def preloads(code: str) -> list[str]:

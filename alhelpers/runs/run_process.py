@@ -8,11 +8,13 @@ import atexit
 import builtins
 import gc
 import importlib.util
+import itertools
 import json
 import os
 import socket
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -84,6 +86,9 @@ def _warm_up() -> None:
 
     nbformat.validate(nbformat.v4.new_notebook())
     KernelProvisionerFactory.instance()
+    # What the imported modules undo at the end of a process, as torch each of its operators, ends with it anyway.
+    for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
+        finalizer.atexit = False
     gc.freeze()
 
 
@@ -99,9 +104,17 @@ def _become_kernel(command: dict[str, Any], server: Server) -> None:
     words = command["command"]  # python -m ipykernel_launcher -f FILE, with options of Python before the -m
     launcher, *arguments = words[words.index("-m") + 1 :]
     sys.argv = [importlib.util.find_spec(launcher).origin, *arguments]
+    # Imports have taken numbers of threads, which the names of the kernel's own show.
+    threading._counter = itertools.count(1).__next__  # type: ignore[attr-defined]
+    application = IPKernelApp.instance()
     # The application reads the parent's number from the environment when it is imported, which was earlier.
-    IPKernelApp.launch_instance(argv=[*arguments, f"--IPKernelApp.parent_handle={parent}"])
+    application.initialize([*arguments, f"--IPKernelApp.parent_handle={parent}"])
+    threading.Thread()  # takes the number that importing the debugger takes in a kernel that is started
+    application.start()
     threading._shutdown()  # waits for the notebook's threads
+    atexit.unregister(
+        application.close
+    )  # now and then it waits for ever for a thread, with all outputs received
     atexit._run_exitfuncs()
     IPKernelApp.instance().shell.user_ns.clear()  # closes the notebook's files
     gc.collect()
