@@ -185,10 +185,9 @@ def resamples(items: int, samples: int, seed: int = 0, at_once: int = 1000) -> I
     rng = np.random.default_rng(seed)
     for start in range(0, samples, at_once):
         batch = min(at_once, samples - start)
-        counts = np.empty((batch, items), dtype=np.int32)
-        for row in counts:
-            row[:] = np.bincount(rng.integers(items, size=items), minlength=items)
-        yield np.ascontiguousarray(counts.T)
+        drawn = rng.integers(items, size=(batch, items)) + np.arange(batch)[:, None] * items
+        counts = np.bincount(drawn.ravel(), minlength=batch * items).reshape(batch, items)
+        yield np.ascontiguousarray(counts.T, dtype=np.int32)
 
 
 def _check_pair(previous: Measure, new: Measure) -> None:
