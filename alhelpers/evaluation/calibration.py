@@ -37,7 +37,7 @@ class CalibrationBins:
         error, seen = np.zeros(counts.shape[1]), np.zeros(counts.shape[1])
         for item, gap in self.bins:
             count = counts[item]
-            error += np.abs(gap @ count)
+            error += np.abs(np.einsum("n,nb->b", gap, count))
             seen += count.sum(axis=0)
         return ratio(error, seen)
 

@@ -189,7 +189,7 @@ class Ranking:
         runs = tuple(Runs.build(*ends, folded.size) for ends in found)
         parts = [item[order[:length]], truth_item]
         items = max((int(part.max()) + 1 for part in parts if len(part)), default=0)
-        by_item = np.stack([np.bincount(part, minlength=items) for part in parts]).astype(np.float64)
+        by_item = np.stack([np.bincount(part, minlength=items) for part in parts]).astype(np.int32)
         return cls(folded, runs, len(rights), by_item, interpolated, recalls)
 
     @property
@@ -201,7 +201,8 @@ class Ranking:
         """Compute the area for each resample; only the ends of runs of right predictions add to it."""
         draws, area = counts.shape[1], np.zeros(counts.shape[1])
         counts = counts[: self.by_item.shape[1]]
-        most, total = self.by_item @ counts
+        # Without threads, which cost more processor time here than they save.
+        most, total = np.einsum("ki,ib->kb", self.by_item, counts)
         # What fills up the last column may wrap around: it is never read. Half as many bytes take half the time.
         small = np.uint16 if most.max(initial=0) < 1 << 16 and counts.max(initial=0) < 1 << 16 else np.int32
         sums = np.empty((self.item.size + 1, draws), dtype=small)

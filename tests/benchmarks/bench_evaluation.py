@@ -6,7 +6,9 @@ curves, which start from matches in a file, at full size.
 
 Of the bootstrap's time for mean average precision, a fifth each goes into running maxima and divisions, a seventh each
 into gathering running counts and into the weighted sums, a tenth into adding, all of them single NumPy passes over each
-run of right predictions and draw: its limit is 1.1 times what was reached, that of the others a second.
+run of right predictions and draw: its limit is 1.1 times what was reached, that of the others a second. Where the
+allocator hands memory back between labels, page faults add up to a fifth. Computing precisely only where the precision
+in half of the bits is better than all later ones saved less than a tenth.
 """
 
 import functools
@@ -37,7 +39,7 @@ BOOTSTRAP_SECONDS = {
     "average_precision": 1.0,
     "f1": 1.0,
     "calibration_error": 1.0,
-    "mean_average_precision": 1.6,
+    "mean_average_precision": 1.7,
 }
 
 
