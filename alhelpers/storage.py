@@ -37,6 +37,11 @@ def is_url(path: Any) -> bool:
     return isinstance(path, str) and names_storage(path) and path.partition(":")[2].startswith("//")
 
 
+def is_glob(url: str) -> bool:
+    """Return whether a URL stands for all files that match it."""
+    return re.search(r"[*[]", url.partition("://")[2].partition("/")[2] or url) is not None
+
+
 def names_storage(path: str) -> bool:
     """Return whether a path begins as a URL does, also if a slash of it was lost; one letter is a drive of Windows."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", path) is not None
@@ -205,14 +210,15 @@ def _stored(system: Any, infos: dict[str, int | None], options: Options) -> dict
 
 def _listed(system: Any, path: str, suffix: str) -> dict[str, int | None]:
     """Return the names of files with their sizes."""
-    if re.search(r"[*[]", path.partition("://")[2].partition("/")[2] or path):
+    if is_glob(path):
         found = system.glob(path, detail=True).values()
     else:
         try:
             one = system.info(path)
         except FileNotFoundError as error:
-            if getattr(error.__cause__, "status", 404) != 404:  # over HTTP, no permission comes as this, too
-                raise error.__cause__ from None
+            # over HTTP, no permission and no connection come as this, too
+            if "http" in system.protocol and getattr(error.__cause__, "status", None) != 404:
+                raise (error.__cause__ or error) from None
             return {}
         if one["type"] == "file" and not path.endswith("/"):
             return {one["name"]: one["size"]}

@@ -19,7 +19,7 @@ from alhelpers.learners.predictions import check_request, checked_names, listed_
 from alhelpers.learners.weights import WithWeights
 from alhelpers.protocols import Dataset, History, Progress, Task
 from alhelpers.training import Loss, as_tensors, floating_type, train
-from alhelpers.training.devices import device_of
+from alhelpers.training.devices import device_of, named_device
 from alhelpers.uncertainty._torch import called_with_seed, first_not_finite, is_count
 
 # Bytes of the outputs of all passes that a prediction has at once.
@@ -63,6 +63,7 @@ class GridLearner(WithWeights):
             raise ValueError(
                 f"learning_rate is {options['learning_rate']!r}: it must be a finite number above 0"
             )
+        named_device(options["device"])
         self._options, self.device = options, options["device"]
         self.network: Any = called_with_seed(self._network, seed).to(memory_format=torch.channels_last).eval()
 

@@ -23,7 +23,7 @@ from alhelpers.training._outputs import (
     checked_outputs,
     warn_of_probabilities,
 )
-from alhelpers.training.devices import Device, device_of, working_on
+from alhelpers.training.devices import Device, device_of, named_device, working_on
 from alhelpers.uncertainty import mc_dropout
 from alhelpers.uncertainty._torch import (
     called_with_seed,
@@ -84,6 +84,7 @@ class TorchLearner(WithWeights):
             "device": device,
         }
         self.device = device
+        named_device(device)
         self._build = build
         self.network = build if isinstance(build, nn.Module) else _built(build, seed)
         self._first_weights = copy.deepcopy(build.state_dict()) if isinstance(build, nn.Module) else None

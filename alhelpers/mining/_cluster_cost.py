@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import NamedTuple
 
 from alhelpers.mining._selection import MiningError
@@ -85,16 +86,27 @@ def cluster_cost(
     ClusterCost
         The prediction; as good as the numbers that it is given.
 
+    Raises
+    ------
+    MiningError
+        If a count is no whole number of at least 1, or another number is negative or not finite.
+
     Examples
     --------
     >>> cluster_cost(100_000_000, 50, 2e-6, workers=4, threads=2).bound
     'computing'
     """
-    for name, value in {"records": records, "workers": workers, "threads": threads, "part": part}.items():
-        if not value >= 1:
-            raise MiningError(f"{name} must be at least 1, got {value!r}")
-    if not bandwidth > 0:
-        raise MiningError(f"bandwidth must be above 0, got {bandwidth!r}")
+    counts = {"records": records, "workers": workers, "threads": threads, "part": part, "passes": passes}
+    for name, count in counts.items():
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise MiningError(f"{name} must be a whole number of at least 1, got {count!r}")
+    amounts = {"bytes_each": bytes_each, "seconds_each": seconds_each, "bandwidth": bandwidth, "overhead": overhead,
+               "merging_each": merging_each, "start": start, "price": price}  # fmt: skip
+    for name, amount in amounts.items():
+        if not isinstance(amount, Real) or not 0 <= amount < math.inf:
+            raise MiningError(f"{name} must be a finite number of at least 0, got {amount!r}")
+    if not bandwidth:
+        raise MiningError("bandwidth must be above 0, got 0")
     parts = math.ceil(records / part)
     rounds = math.ceil(parts / workers) * passes  # the parts of the worker that has most of them
     size = records / parts

@@ -78,7 +78,7 @@ def _place(path: str | Path | Files) -> Path | Files:
         given = path if isinstance(path, Files) else Files(path)
     except RecordError as error:
         raise MiningError(f"cannot keep picks there: {error}") from error
-    if len(given.listed) > 1:
+    if len(given.listed) > 1 or (storage.is_url(given.listed[0]) and storage.is_glob(given.listed[0])):
         raise MiningError(f"cannot keep picks in {str(given)!r}: name one file")
     return given if storage.is_url(given.listed[0]) else Path(given.listed[0])
 
@@ -160,6 +160,10 @@ def picks_of(selection: Selection, number: int, picked_at: datetime | None = Non
         The rows, best first, in the columns of :func:`read_picks`.
     """
     count = len(selection)
+    if "configuration" not in selection.meta:
+        raise MiningError(
+            "picks are kept with their configuration: select them by mining.run, not by mining.mine"
+        )
     by = selection.meta["strategies"]
     values = {
         "id": pa.array(selection.ids),

@@ -32,15 +32,36 @@ def device_of(model: nn.Module) -> torch.device:
     return CPU
 
 
-def device_for(model: nn.Module, device: Device = None) -> torch.device:
-    """Return the device that was named; by default the one that the model was put on, or the best one."""
-    home = device_of(model)
-    if device is None:
-        return best_device() if home == CPU else home
-    place = torch.device(device)
+def named_device(device: Device) -> torch.device | None:
+    """Return the device of a name, or None for the default, ``"auto"``; ValueError if torch cannot work there."""
+    if device is None or device == "auto":
+        return None
+    if not isinstance(device, str | torch.device):
+        raise ValueError(f"device is {device!r}: it must be a name, such as 'cpu' or 'cuda:0'")
+    try:
+        place = torch.device(device)
+        if place.type != "cuda":
+            torch.empty(0, device=place)
+        elif not torch.cuda.is_available() or (place.index or 0) >= torch.cuda.device_count():
+            raise RuntimeError(f"it finds {torch.cuda.device_count()} GPUs")
+    except (RuntimeError, AssertionError, ImportError) as error:  # what torch raises of a place that it lacks
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ValueError(f"device is {str(device)!r}, where torch cannot work here: {reason}") from None
+    if place.type == "meta":
+        raise ValueError("device is 'meta', where tensors have no numbers: name another one, such as 'cpu'")
     if place.type == "cuda" and place.index is None:
         return torch.device("cuda", torch.cuda.current_device())
     return place
+
+
+def device_for(model: nn.Module, device: Device = None) -> torch.device:
+    """Return the device that was named; by default the one that the model was put on, or the best one."""
+    home, place = device_of(model), named_device(device)
+    if home.type == "meta":
+        raise ValueError("the model is on the device meta, so it has no weights: load them first")
+    if place is not None:
+        return place
+    return best_device() if home == CPU else home
 
 
 @contextmanager

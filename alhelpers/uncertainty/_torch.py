@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from alhelpers.data.arrays import parts_of
 from alhelpers.training import device_of
 from alhelpers.training._outputs import are_confidences, part_of
-from alhelpers.training.devices import best_device
+from alhelpers.training.devices import CPU, Device, device_for, named_device
 
 
 @contextmanager
@@ -109,23 +109,13 @@ def first_not_finite(values: torch.Tensor | np.ndarray) -> int | None:
     return int(torch.nonzero(~finite.reshape(len(finite), -1).all(dim=1))[0])
 
 
-def working_device(model: nn.Module, inputs: Any, device: str | torch.device) -> torch.device:
+def working_device(model: nn.Module, inputs: Any, device: Device) -> torch.device:
     """Return the device to work on: ``device``, or by default that of the model or the inputs, or a GPU."""
-    home, given = device_of(model), torch.device("cpu")
+    given, place = CPU, device_for(model, device)
     if not isinstance(inputs, DataLoader):
         given = next((part.device for part in parts_of(inputs) if isinstance(part, torch.Tensor)), given)
-    if home.type == "meta":
-        raise ValueError("the model is on the device meta, so it has no weights: load them first")
-    if device != "auto":
-        place = torch.device(device)
-    elif home.type != "cpu":
-        place = home
-    elif given.type not in ("cpu", "meta"):
+    if named_device(device) is None and device_of(model) == CPU and given.type not in ("cpu", "meta"):
         place = given
-    else:
-        place = best_device()
-    if place.type == "cuda" and place.index is None:
-        place = torch.device("cuda", torch.cuda.current_device())
     if given.type != "cpu" and given != place:
         raise ValueError(
             f"inputs are on the device {given} and the model works on {place}: pass inputs.cpu(), which is moved "

@@ -19,7 +19,7 @@ from alhelpers import parallel
 from alhelpers.files import replacing
 from alhelpers.protocols import Dataset, History, Learner, Progress
 from alhelpers.training import train
-from alhelpers.training.devices import Device
+from alhelpers.training.devices import Device, named_device
 from alhelpers.uncertainty._committee_folds import (
     Folds,
     class_indices,
@@ -118,6 +118,7 @@ class Committee:
             raise CommitteeError(f"members must be a whole number of at least 2, got {members!r}")
         self.build = build
         self.members = int(members)
+        named_device(device)
         self.device = device
         self.rows: list[np.ndarray] = []
         self.histories: list[History] = []
@@ -296,7 +297,7 @@ class Committee:
         elif not isinstance(self.models[0], nn.Module):
             raise CommitteeError("passes are for torch members: estimators have no dropout")
         else:
-            options = {"masks": masks, "batch_size": batch_size, "device": self.device or "auto"}
+            options = {"masks": masks, "batch_size": batch_size, "device": self.device}
             samples = [
                 mc_dropout(model, inputs, passes, seed=derived_seed(seed, member), **options)[0]
                 for member, model in enumerate(self.models)

@@ -16,6 +16,7 @@ from torch import nn
 from alhelpers.data.arrays import each
 from alhelpers.training._layout import channels_last
 from alhelpers.training._outputs import are_confidences
+from alhelpers.training.devices import Device
 from alhelpers.uncertainty._draws import Call, Dropout, DropoutError, modes_removed
 from alhelpers.uncertainty._folded import folded
 from alhelpers.uncertainty._inputs import batches, call_model, copied, rows_in
@@ -53,7 +54,7 @@ def mc_dropout(
     outputs: Literal["logits", "confidences", "values"] = "logits",
     logits: Callable[[Any], torch.Tensor] | None = None,
     batch_size: int = 256,
-    device: str | torch.device = "auto",
+    device: Device = None,
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sample predictions with dropout left on and everything else, batch norm above all, in evaluation mode.
@@ -89,8 +90,9 @@ def mc_dropout(
         Returns the tensor to sample from the model's output, such as ``lambda output: output["logits"]``.
     batch_size : int
         Records in one forward pass; a loader has its own.
-    device : str or torch.device
-        ``"auto"``: a GPU if there is one, else where the model is. Elsewhere than there, a copy of the model works.
+    device : str or torch.device, optional
+        None: where the model is, but from the CPU it goes to where the inputs are, or to a GPU if torch finds one.
+        Elsewhere than where the model is, a copy of it works.
     seed : int
         The same seed gives the same samples (for ``masks="sample"``: with the same ``batch_size`` and device).
 
@@ -149,7 +151,7 @@ def mc_dropout_scores(
     outputs: Literal["logits", "confidences"] = "logits",
     logits: Callable[[Any], torch.Tensor] | None = None,
     batch_size: int = 256,
-    device: str | torch.device = "auto",
+    device: Device = None,
     seed: int = 0,
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Score records by MC dropout without keeping the samples: memory does not grow with the passes.
@@ -213,7 +215,7 @@ def _run(
     outputs: str,
     logits: Callable[[Any], torch.Tensor] | None,
     batch_size: int,
-    device: str | torch.device,
+    device: Device,
     seed: int,
     take: _Take,
 ) -> None:

@@ -1,4 +1,6 @@
 import pickle
+import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from torch import nn
 from alhelpers import data, parallel
 from alhelpers.learners import Detector, Segmenter, TorchClassifier, TorchRegressor, build_network
 from alhelpers.training import devices, train
-from alhelpers.uncertainty import Committee
+from alhelpers.uncertainty import Committee, mc_dropout
 from alhelpers.uncertainty._committee_members import workers_for
 from alhelpers.uncertainty.errors import CommitteeError
 
@@ -116,11 +118,47 @@ def test_what_stays_behind_is_explained(gpu):
 
 
 def test_a_module_that_was_put_elsewhere_stays_there(gpu):
-    assert devices.device_for(nn.Linear(2, 2, device="meta")) == torch.device("meta")
-    assert devices.device_for(nn.Linear(2, 2)) == DEVICE
+    with pretended_device():
+        assert devices.device_for(nn.Linear(2, 2).to(DEVICE)) == DEVICE
+    assert devices.device_for(nn.Linear(2, 2)) == devices.device_for(nn.Linear(2, 2), "auto") == DEVICE
     assert devices.device_for(nn.Linear(2, 2), "cpu") == devices.CPU
 
 
 def test_the_device_of_learners_is_their_own():
     with pytest.raises(CommitteeError, match="learners have their own"):
         Committee(TorchClassifier(small), 2, device="cpu")
+
+
+NONSENSE = [
+    "gpu",
+    "CPU",
+    "",
+    0,
+    True,
+    1.5,
+    [],
+    "meta",
+    *([] if torch.cuda.is_available() else ["cuda", "cuda:1"]),
+]
+
+
+@pytest.mark.parametrize("device", NONSENSE, ids=str)
+def test_a_device_that_is_none_is_refused_before_anything_moves(device):
+    network = small()
+    makes = [
+        lambda: train(
+            network, NUMBERS.inputs(np.arange(20)), np.arange(20.0), task="regression", device=device
+        ),
+        lambda: mc_dropout(network, torch.rand(4, 3), outputs="values", device=device),
+        lambda: Committee(small, 2, device=device),
+        *(partial(make, device=device) for make, _ in CASES.values()),
+    ]
+    for make in makes:
+        with pytest.raises(ValueError, match=f"^device is {re.escape(repr(device))}(, where|: it must be)"):
+            make()
+    assert devices.device_of(network) == devices.CPU
+
+
+def test_a_model_without_weights_is_refused():
+    with pytest.raises(ValueError, match="so it has no weights: load them first"):
+        train(small().to("meta"), torch.rand(4, 3), [0.0, 1, 2, 3], task="regression")

@@ -56,8 +56,19 @@ def test_the_bound_and_the_price():
     )
 
 
-@pytest.mark.parametrize("wrong", [{"workers": 0}, {"records": 0}, {"threads": 0}, {"bandwidth": 0}])
-def test_what_is_no_number_of_something_is_named(wrong):
+COUNTS = ("records", "workers", "threads", "part", "passes")
+AMOUNTS = ("bytes_each", "seconds_each", "bandwidth", "overhead", "merging_each", "start", "price")
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        *((name, wrong) for name in COUNTS for wrong in (0, 2.5, True, float("inf"), "3", None)),
+        *((name, wrong) for name in AMOUNTS for wrong in (-1, float("nan"), float("inf"), 1j, "3", None)),
+        ("bandwidth", 0),
+    ],
+)
+def test_what_is_no_number_of_something_is_named(name, wrong):
     numbers = {"records": 1, "bytes_each": 1, "seconds_each": 1, "workers": 1}
-    with pytest.raises(MiningError, match=f"{next(iter(wrong))} must be"):
-        cluster_cost(**numbers | wrong)
+    with pytest.raises(MiningError, match=f"^{name} must be"):
+        cluster_cost(**numbers | {name: wrong})

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from alhelpers.mining import MiningError, append_picks, parse_config, picks_of, read_picks, run
+from alhelpers.mining import MiningError, append_picks, mine, parse_config, picks_of, read_picks, run
 
 PLAN = {"plan": [{"strategy": "margin", "size": 3}, {"strategy": "random", "size": 2}], "size": 5}
 COLUMNS = ["id", "score", "strategy", "round", "rank", "picked_at", "configuration"]
@@ -47,6 +47,19 @@ def test_ids_may_be_numbers(pool, tmp_path):
     assert read_picks(path)["id"].type == pa.int64() and len(set(read_picks(path)["id"].to_pylist())) == 10
     with pytest.raises(MiningError, match="holds picks of other records: .* is one, and 'r"):
         append_picks(path, run({"size": 5}, pool))
+
+
+def test_picks_without_a_configuration_are_refused(pool, tmp_path):
+    with pytest.raises(MiningError, match=r"select them by mining\.run, not by mining\.mine"):
+        append_picks(tmp_path / "picks.parquet", mine(pool, "entropy", 5))
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/picks/*.parquet", "memory://picks/[ab].parquet"])
+def test_picks_of_several_files_are_refused(url, pool):
+    for call in (lambda: read_picks(url), lambda: append_picks(url, run({"size": 5}, pool))):
+        with pytest.raises(MiningError, match="name one file"):
+            call()
 
 
 def test_no_id_comes_twice(pool, tmp_path):

@@ -131,6 +131,7 @@ def test_what_cannot_be_read_is_named_and_shows_no_secret(pool, storage, table):
         (of(f"{url}/nowhere/pool.parquet"), "no file matches"),
         (of(f"{url}/bucket/text.parquet"), "is not a Parquet file of records"),
         (of(f"{url}/bucket/empty.parquet"), "is not a Parquet file of records"),
+        ("http://127.0.0.1:1/pool/a.parquet", "a.parquet cannot be read: Cannot connect"),
         (Files(f"{pool}/a.parquet", stranger), "a.parquet cannot be read: no permission"),
         (f"{pool}/a.parquet?signature=another-secret", "no permission"),
         (f"nothing-{uuid.uuid4().hex[:4]}://a/b.parquet", "cannot be read: Protocol not known"),

@@ -26,6 +26,7 @@ def test_auto_takes_the_gpu_if_there_is_one(monkeypatch):
     assert working_device(mlp(), np.zeros(1), "auto") == CPU
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     assert working_device(mlp(), np.zeros(1), "auto") == torch.device("cuda", 2)
     assert working_device(mlp(), torch.zeros(1), "cuda") == torch.device("cuda", 2)
     assert working_device(mlp(), torch.zeros(1), "cuda:1") == torch.device("cuda", 1)
