@@ -64,7 +64,10 @@ def equal(one, other):
 def test_it_learns(trained):
     detector, history = trained
     assert history.steps == [35, 70] and len(history.validation_loss) == 2 and not history.validation_accuracy
-    assert history.validation_loss[1] < 0.7 * history.validation_loss[0]
+    # 0.16 to 0.29 of it under ten seeds; the loss after 35 steps differs from processor to processor
+    begun = Detector(("a", "b"), steps=1, **RECIPE | {"evaluations": 1})
+    first = begun.fit(squares(), validation=squares(9, seed=1)).validation_loss[0]
+    assert history.validation_loss[1] < min(0.5 * first, history.validation_loss[0])
     test = squares(30, seed=2)
     found, truth = detector.predict(test).rows(test.ids.tolist()), test.labels()
     from alhelpers import evaluation
