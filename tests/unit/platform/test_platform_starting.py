@@ -10,13 +10,14 @@ import signal
 import sys
 import threading
 import time
+import zipfile
 from pathlib import Path
 
 import psutil
 import pytest
 
 from alhelpers import forking
-from alhelpers.platform.starting import Forked, Starter, is_alive
+from alhelpers.platform.starting import Forked, Starter, is_alive, required
 from alhelpers.platform.workers import Dispatcher, Worker, _cause
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
@@ -125,6 +126,41 @@ async def test_a_forked_worker_is_like_a_started_one(starter, tmp_path):
     assert started["session"] == [True, True] and Path(started["cwd"]) == tmp_path / "same" / "code"
     assert len({value for values in drawn for value in values}) == 9
     assert "dtlpy" not in forking.SDK_DEPENDENCIES  # it has read its settings anew
+
+
+@played
+async def test_what_a_service_requires_is_imported_before_its_first_worker(starter, tmp_path):
+    await starter.prepare(["sklearn.cluster"], dict(os.environ))
+    server = server_of(starter)
+    await starter.prepare([], dict(os.environ))
+    shown = 'import sys\nprint("sklearn.cluster" in sys.modules)'
+    worker = await start(starter, tmp_path / "worker", shown)
+    _, printed = await heard(worker, "ready")
+    assert printed[-1].strip() == "True" and server_of(starter) == server
+    await ended(worker)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("numpy==2.4\ntorch>=2\n# pandas\nrequests\nscikit-learn\n", ["numpy", "torch"]),
+        ("Torch\n torch\n--index numpy\n", []),
+        (None, []),
+    ],
+)
+def test_large_packages_are_known_by_the_requirements(tmp_path, content, expected):
+    with zipfile.ZipFile(tmp_path / "code.zip", "w") as archive:
+        archive.writestr("main.py", "")
+        if content is not None:
+            archive.writestr("requirements.txt", content)
+    assert required({"kind": "zip", "path": str(tmp_path / "code.zip")}) == expected
+
+
+def test_a_codebase_that_is_no_archive_requires_nothing(tmp_path):
+    (tmp_path / "code.zip").write_bytes(b"PK damaged")
+    for name in ("code.zip", "none.zip"):
+        assert required({"kind": "zip", "path": str(tmp_path / name)}) == []
+    assert required({"kind": "text", "text": ""}) == []
 
 
 @played
