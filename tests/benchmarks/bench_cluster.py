@@ -1,12 +1,13 @@
 """Mining on a Dask cluster from object storage: what a part takes, and what a model makes of it for 100 M records.
 
-A process of its own serves files of a million records over HTTP, by ranges, from the system's cache. Measured alone:
-what it takes to read the columns of a file (MB/s), to read and score it (processor seconds), a task of Dask with
-nothing to do, a context of 32 MB on its way to two workers, and the best 1,000 of each part merged. Then a pool is
-mined on one and on two workers with a thread each, and ``mining.cluster_cost``, fed with the numbers of one file, has
-to predict the seconds: the limit is how far off it may be. The server, this process and the workers share the cores
-of one machine, so that no prediction is below their processor seconds divided by the cores. Last, the model is asked
-for 100 M records and up to 64 workers with the same numbers: that is a simulation, as are 100 MB/s and the price.
+A process of its own serves files of a million records over HTTP, by ranges, from the system's cache. Measured on one
+worker: what it takes to read the columns of a file (MB/s), to read and score it (processor seconds), a task of Dask
+with nothing to do, a context of 32 MB on its way to two workers, and the best 1,000 of each part merged. Then a pool
+is mined on one and on two workers with a thread each, and ``mining.cluster_cost``, fed with the numbers of one file,
+has to predict the seconds: the limit is how far off it may be. The server, this process and the workers share the
+cores of one machine, so that no prediction is below their processor seconds divided by the cores. Last, the model is
+asked for 100 M records and up to 64 workers with the same numbers: that is a simulation, as are 100 MB/s and the
+price.
 
 Strategies: entropy; embedding distance to 1,000 references, as the two ends of scores that look at one record alone;
 coreset in parts (a cover of each file, then a cover of these picks), which needs one pass. The last is not what
@@ -22,7 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -103,6 +105,18 @@ def nothing(item: int, context: Any) -> int:
     return item
 
 
+@contextmanager
+def one_machine(workers: int) -> Iterator[Client]:
+    """Start a cluster whose workers are processes of this machine."""
+    with (
+        LocalCluster(
+            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
 def measure_dask(client: Client) -> float:
     """Print what a task of Dask and a context take; return the seconds of a task."""
     engine = engine_of(client)
@@ -129,7 +143,7 @@ def measure_merge() -> None:
 
 
 def measure_file(
-    name: str, urls: list[str], rows: int, run: Callable[[list[str]], Any], server: psutil.Process
+    name: str, urls: list[str], rows: int, run: Callable[[list[str]], Any], serving_pid: int
 ) -> dict[str, float]:
     """Return what a file takes: bytes of a record, seconds of a record, bytes a second."""
     (file,) = storage.find(urls[0], OPTIONS)
@@ -146,6 +160,7 @@ def measure_file(
     run(urls[:1])
     read, spent_reading = min(seconds(lambda: [file.read([each]) for each in wanted]) for _ in range(3))
     wall, spent = min(seconds(partial(run, urls[:1])) for _ in range(3))
+    server = psutil.Process(serving_pid)
     before = processor_seconds(server)
     run(urls[:1])
     serving = processor_seconds(server) - before
@@ -196,14 +211,17 @@ def compare(folder: Path, options: argparse.Namespace) -> int:
             )
             for name in options.strategies
         }
-        measured = {
-            name: measure_file(name, urls, options.rows, run, psutil.Process(process.pid))
-            for name, run in runs.items()
-        }
+        measured = {}
+        with one_machine(
+            1
+        ) as client:  # a worker has one thread, and gives memory back earlier than this process
+            for name, run in runs.items():
+                measured[name] = client.submit(
+                    measure_file, name, urls, options.rows, run, process.pid
+                ).result()
         measure_merge()
         for workers in (1, 2):
-            cluster = LocalCluster(workers, threads_per_worker=1, processes=True, dashboard_address=None)
-            with cluster, Client(cluster) as client:
+            with one_machine(workers) as client:
                 task = measure_dask(client)
                 for name, run in runs.items():
                     client.run(run, urls[:1])  # each worker imports, and connects

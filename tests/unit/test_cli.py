@@ -295,7 +295,7 @@ def test_workers_and_a_cluster_pick_the_same(pool, command, capsys, monkeypatch)
     done = subprocess.run(process, capture_output=True, text=True, check=False)
     assert done.stderr == "" and json.loads(done.stdout) == here
     options = {"processes": False, "protocol": "tcp://", "dashboard_address": "127.0.0.1:0"}
-    with distributed.LocalCluster(1, **options) as cluster:
+    with distributed.LocalCluster(n_workers=1, **options) as cluster:
         address = ["--scheduler", cluster.scheduler_address]
         assert said_by(capsys, command(config, "--dry-run", *address)) == (0, here, "")
 

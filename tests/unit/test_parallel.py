@@ -156,7 +156,10 @@ def test_short_jobs_start_no_process(monkeypatch):
 def test_a_dask_cluster_computes():
     from distributed import Client, LocalCluster
 
-    with LocalCluster(1, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
         results = list(parallel.run(lambda number: (number, os.getpid()), [2, 1], workers=client))
     assert [number for number, _ in results] == [2, 1] and os.getpid() not in {pid for _, pid in results}
 

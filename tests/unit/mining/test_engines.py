@@ -228,7 +228,7 @@ def _marked(item, context):
 
 def test_a_cluster_that_loses_a_worker_gives_the_same_answer(table, labelled, files):
     expected = mine(table, "embedding_distance", 30, reference=labelled)
-    cluster = LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=":0")
+    cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0")
     with cluster, Client(cluster) as client:
         workers = client.run(os.getpid)
         victims = [next(iter(workers.values()))]

@@ -27,7 +27,7 @@ def source(storage, table):
 
 @pytest.fixture(scope="module")
 def dask():
-    cluster = LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=":0")
+    cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0")
     with cluster, Client(cluster) as client:
         yield client
 
@@ -47,7 +47,7 @@ def test_processes_pick_the_same(source, table):
 @pytest.mark.parametrize("name", ["embedding_distance", "coreset"])
 def test_a_worker_that_is_killed_changes_nothing(name, source, table, labelled):
     expected = mine(table, name, 30, reference=labelled)
-    cluster = LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=":0")
+    cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0")
     with cluster, Client(cluster) as client:
         victims = [next(iter(client.run(os.getpid).values()))]
 
