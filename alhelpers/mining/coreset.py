@@ -31,12 +31,13 @@ def coreset(
 ) -> Picked:
     """Select a cover: each pick is the record farthest from all picks and the reference (k-center greedy).
 
-    Needs ``embeddings`` (N, D), in the reference too if there is one; without it, the record nearest to the
-    mean is the first. The score is the distance at which a record was picked, which never grows; ties go to
-    the smaller id. ``metric``: ``"euclidean"`` or ``"cosine"``. Each pick is the best at its turn
-    (greedy), found in rounds over the parts of the pool; memory is two numbers for each record. Use it for
-    large batches and behind an uncertainty score in a cascade. It fails on outliers, which it picks first, and
-    if the embeddings do not separate the classes, as in the first rounds.
+    Needs ``embeddings`` (N, D), in the reference too if there is one; without it, the record nearest to the mean is the
+    first. The score is the distance at which a record was picked, which never grows; ties go to the smaller id.
+    ``metric``: ``"euclidean"`` or ``"cosine"``. Each pick is the best at its turn (greedy), found in rounds over the
+    parts of the pool. Memory grows by the id and two numbers for each record; beside these it holds up to 256 MB of the
+    pool between rounds, unless an engine reads it, and up to three copies of the embeddings of the farthest records, of
+    64 MB at most. Use it for large batches and behind an uncertainty score in a cascade. It fails on outliers, which it
+    picks first, and if the embeddings do not separate the classes, as in the first rounds.
 
     Source: Sener and Savarese, "Active learning for convolutional neural networks: a core-set approach", ICLR 2018;
     Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985.

@@ -11,8 +11,9 @@ interleaved, and medians compared: of processor time with one thread, of the clo
 on a GPU. The kit does all records; the others, whose time is that of a batch times the batches, do ``--peer-records``,
 and their times are multiplied. The floor is what no way through these layers avoids: the layers before the dropout
 once, with the channels last, and the products of the head in every pass. On grey images the
-first wanted 16 and 40 times were not reached: the floor is little above the former, and has no masks and sums; the
-limits there are the gains that were reached divided by 1.1.
+first wanted 16 and 40 times were not reached: the products after the dropout take most of the time, and then drawing
+masks and the softmax of each pass, which the floor lacks; the limits there are the gains that were reached on the
+slower of two processors, divided by 1.1.
 
 Scoring 1,000,000 records needs the same memory for any number of passes.
 """
